@@ -1,0 +1,30 @@
+"""What is steady in an exposure: made once by the survey, then the same for every block and worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ExposureModel"]
+
+
+@dataclass(frozen=True)
+class ExposureModel:
+    """
+    The steady part of an exposure, in detector orientation.
+
+    Attributes
+    ----------
+    reference : ndarray of float64, shape (ny, nx)
+        Median image of the sample, input unit; NaN where no sample was valid.
+    bad : ndarray of bool, shape (ny, nx)
+        True where a pixel is bad in more than half of the sample.
+    sample : ndarray of int64, shape (n_sample,)
+        Exposure indices of the integrations it was made from.
+    """
+
+    reference: NDArray[np.float64]
+    bad: NDArray[np.bool_]
+    sample: NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Files to arrays and arrays to files; no science."""

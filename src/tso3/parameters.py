@@ -1,0 +1,216 @@
+"""
+Every parameter of every step, declared once.
+
+The command line (``--set step.parameter=value``, ``tso3 params``), ``tso3.toml``, ``pars-*.asdf`` and the reference
+page of the documentation are all derived from these models. A preset is a set of values, never a second code path.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = [
+    "PRESETS",
+    "Extract1D",
+    "OutlierDetection",
+    "Parameters",
+    "StepParameters",
+    "Survey",
+    "TsoPhotometry",
+    "WhiteLight",
+    "X1dints",
+    "preset",
+]
+
+
+def _first_number(value: Any) -> Any:
+    """Take the first of several numbers in a string, as the archive writes ``snr = "5.0 4.0"``."""
+    return value.split()[0] if isinstance(value, str) and value.split() else value
+
+
+class StepParameters(BaseModel):
+    """Base of the parameters of one step: unknown names are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Survey(StepParameters):
+    """The survey pass: a sample of integrations from which the exposure model is made."""
+
+    n_sample: int = Field(128, ge=0, json_schema_extra={"unit": "integrations"})
+    """Integrations in the sample, spread evenly over the exposure; 0 makes no exposure model."""
+
+
+class OutlierDetection(StepParameters):
+    """Second-pass outlier detection in the stack of integrations."""
+
+    skip: bool = False
+    """Skip this step."""
+    snr: Annotated[float, BeforeValidator(_first_number)] = Field(5.0, gt=0, json_schema_extra={"unit": "ERR"})
+    """Threshold in units of ERR; of the archive's "5.0 4.0" the first counts."""
+    rolling_window_width: int = Field(25, ge=0, json_schema_extra={"unit": "integrations"})
+    """Full width of the time window; 0, 1 or at least n_int: one static median of the whole span."""
+    maxiters: int = Field(3, ge=1)
+    """Passes of median and clipping inside each window, the last of which decides; the archive does 1."""
+    edges: Literal["shrink", "full", "repeat"] = "shrink"
+    """Window at the two ends of the span: truncated, leaning inward at full width, or the archive's repeated median."""
+    span: Literal["exposure", "segment"] = "exposure"
+    """What a window may run across: the whole exposure, or one segment only (the archive)."""
+    nan_policy: Literal["skip", "propagate"] = "skip"
+    """What a bad sample does to the medians of its window: it is left out, or it empties them (the archive)."""
+    static_masked: bool = True
+    """Leave bad samples out of the static median too; the archive keeps finite DO_NOT_USE values in it (false)."""
+    min_valid: int = Field(3, ge=1, json_schema_extra={"unit": "integrations"})
+    """Fewest valid samples of a window from which a median is believed (with nan_policy = skip)."""
+    maskpt: float = 0.7
+    """Accepted for the archive's parameter files; without effect, since weights of time series are 0 or 1."""
+    good_bits: str | int | None = "~DO_NOT_USE"
+    """DQ bits that do not make a sample bad, as astropy's interpret_bit_flags reads them."""
+    save_intermediate_results: bool = False
+    """Write the median of each segment as *_median.fits."""
+
+
+class TsoPhotometry(StepParameters):
+    """Aperture photometry of every integration."""
+
+    skip: bool = False
+    """Skip this step."""
+    radius: float = Field(3.0, gt=0, json_schema_extra={"unit": "pixel"})
+    """Radius of the aperture."""
+    radius_inner: float = Field(4.0, gt=0, json_schema_extra={"unit": "pixel"})
+    """Inner radius of the background annulus."""
+    radius_outer: float = Field(5.0, gt=0, json_schema_extra={"unit": "pixel"})
+    """Outer radius of the background annulus."""
+    centroid_source: bool = True
+    """Measure the centroid and the Gaussian widths of every integration; else the planned position is used."""
+    search_box_width: int = Field(41, ge=3, json_schema_extra={"unit": "pixel"})
+    """Full width of the box in which the source is searched; even values are lowered by one."""
+    fit_box_width: int = Field(11, ge=3, json_schema_extra={"unit": "pixel"})
+    """Full width of the box of the final centroid and fit; even values are lowered by one."""
+    moving_centroid: bool = False
+    """Let the aperture follow the centroid of each integration; else their median."""
+    missing: Literal["complete", "drop"] = "complete"
+    """Bad pixels in the aperture: completed from the exposure's reference image scaled to the integration, or dropped."""
+    max_missing: float = Field(0.5, ge=0, le=1)
+    """Share of the source's light on bad pixels above which an integration is NaN (with missing = complete)."""
+    save_catalog: bool = False
+    """Write a catalogue for each segment as well."""
+
+
+class Extract1D(StepParameters):
+    """Box extraction of the spectrum of every integration."""
+
+    skip: bool = False
+    """Skip this step."""
+    extraction_type: Literal["box"] = "box"
+    """Kind of extraction."""
+    subtract_background: bool | None = None
+    """Subtract the background; by default if the extract1d reference has background regions."""
+    use_source_posn: bool | None = None
+    """Centre the aperture on the source position of the WCS; by default as the reference says."""
+    position_offset: float = Field(0.0, json_schema_extra={"unit": "pixel"})
+    """Shift of the aperture across dispersion."""
+    smoothing_length: int | None = Field(None, ge=0, json_schema_extra={"unit": "pixel"})
+    """Odd length of the boxcar along dispersion that smooths the background; by default as the reference says."""
+    bkg_fit: Literal["poly", "mean", "median"] | None = None
+    """Fit of the background; by default as the reference says."""
+    bkg_order: int | None = Field(None, ge=0)
+    """Order of the background polynomial; by default as the reference says."""
+    apply_apcorr: bool = True
+    """Apply the aperture correction if a reference is given."""
+    apcorr_npixels: Literal["nominal", "first"] = "nominal"
+    """Aperture size that the correction is made for: the aperture without bad pixels, or what the archive uses."""
+    missing: Literal["complete", "drop"] = "complete"
+    """Bad pixels in the aperture: completed from the exposure's profile scaled to the integration, or dropped."""
+    max_missing: float = Field(0.5, ge=0, le=1)
+    """Share of the profile on bad pixels above which a sample is NaN (with missing = complete)."""
+    log_increment: int = 50
+    """Accepted for the archive's parameter files; progress is shown by the display."""
+
+
+class X1dints(StepParameters):
+    """Layout of the product of spectra."""
+
+    layout: Literal["detector", "segment"] = "detector"
+    """One table per detector and order with all integrations, or one per segment as well (the archive)."""
+    source_type_column: bool = True
+    """Add the SOURCE_TYPE column without which specutils cannot read the table."""
+
+
+class WhiteLight(StepParameters):
+    """The light curve summed over wavelength."""
+
+    skip: bool = False
+    """Skip this step."""
+    min_wavelength: float | None = Field(None, json_schema_extra={"unit": "micron"})
+    """Shortest wavelength in the sum; by default the wavelengthrange reference's, else no limit."""
+    max_wavelength: float | None = Field(None, json_schema_extra={"unit": "micron"})
+    """Longest wavelength in the sum; by default the wavelengthrange reference's, else no limit."""
+
+
+class Parameters(StepParameters):
+    """All parameters of a run, one attribute per step."""
+
+    survey: Survey = Survey()
+    """Survey pass and exposure model."""
+    outlier_detection: OutlierDetection = OutlierDetection()
+    """Second-pass outlier detection."""
+    tso_photometry: TsoPhotometry = TsoPhotometry()
+    """Aperture photometry."""
+    extract_1d: Extract1D = Extract1D()
+    """Spectral extraction."""
+    x1dints: X1dints = X1dints()
+    """Layout of the spectra's product."""
+    white_light: WhiteLight = WhiteLight()
+    """White-light curve."""
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {},
+    "archive": {
+        "survey": {"n_sample": 0},
+        "outlier_detection": {
+            "maxiters": 1,
+            "edges": "repeat",
+            "span": "segment",
+            "nan_policy": "propagate",
+            "static_masked": False,
+        },
+        "tso_photometry": {"missing": "drop"},
+        "extract_1d": {"missing": "drop", "apcorr_npixels": "first"},
+        "x1dints": {"layout": "segment", "source_type_column": False},
+    },
+}
+"""Values that each preset sets; everything else is the parameter's own default."""
+
+
+def preset(name: str) -> Parameters:
+    """
+    Return the parameters of a preset.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PRESETS`.
+
+    Returns
+    -------
+    parameters : Parameters
+        Frozen.
+
+    Raises
+    ------
+    KeyError
+        If there is no such preset.
+
+    Examples
+    --------
+    >>> from tso3.parameters import preset
+    >>> preset("archive").outlier_detection.edges
+    'repeat'
+    >>> preset("default").outlier_detection.maxiters
+    3
+    """
+    return Parameters.model_validate(PRESETS[name])

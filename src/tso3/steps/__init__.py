@@ -1,0 +1,1 @@
+"""One step per file: parameters, references and a block in; a record out."""

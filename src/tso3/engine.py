@@ -1,0 +1,289 @@
+"""
+Where blocks are computed: how an exposure is cut, and the threads that work on the pieces.
+
+A *block* is a run of integrations of one segment; a *tile* is a range of rows of a block. Outlier detection works tile
+by tile (a pixel needs its own time series only), extraction and photometry block by block. What belongs to a tile
+depends on the memory that is allowed, never on the result: every tile reads the neighbours that its windows need.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from tso3.errors import ParameterError
+
+__all__ = ["BlockPlan", "Footprint", "available_workers", "parse_size", "plan_blocks", "run_blocks"]
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_BLOCKS_IN_FLIGHT = 2
+_LARGEST_BLOCK = 256
+_SMALLEST_BLOCK = 8
+_TILE_ROWS_AIM = 64 * 2**20
+
+
+def available_workers() -> int:
+    """
+    Return the number of processors that this process may use.
+
+    Returns
+    -------
+    n : int
+        At least 1.
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parse_size(text: str | int) -> int:
+    """
+    Return a number of bytes from a text such as ``1GiB``.
+
+    Parameters
+    ----------
+    text : str or int
+        A number, with an optional unit B, kB, MB, GB, KiB, MiB or GiB.
+
+    Returns
+    -------
+    size : int
+        Bytes.
+
+    Raises
+    ------
+    ParameterError
+        If the text is no size.
+
+    Examples
+    --------
+    >>> from tso3.engine import parse_size
+    >>> parse_size("200MiB")
+    209715200
+    """
+    digits = str(text).strip()
+    unit = digits.lstrip("0123456789.").strip()
+    number = digits[: len(digits) - len(unit)].strip() if unit else digits
+    try:
+        size = int(float(number) * _UNITS[unit.lower()])
+    except (KeyError, ValueError) as error:
+        raise ParameterError(f"'{text}' is no size; give for example 500MiB or 2GiB", "max_memory") from error
+    if size <= 0:
+        raise ParameterError(f"'{text}' is not positive; give for example 500MiB or 2GiB", "max_memory")
+    return size
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """
+    What one exposure needs in memory, from which the cut is derived.
+
+    Attributes
+    ----------
+    ny, nx : int
+        Size of a frame.
+    used_rows : int
+        Rows that extraction or photometry reads; they are kept for the whole block.
+    read_bytes, halo_bytes : int
+        Bytes per pixel of an integration of the block itself, and of a neighbour that only the window needs.
+    kept_bytes : int
+        Bytes per pixel that are kept for extraction.
+    result_bytes : int
+        Bytes per integration of what extraction returns.
+    fixed_bytes : int
+        Bytes for the whole exposure: the exposure model, numbers per integration.
+    """
+
+    ny: int
+    nx: int
+    used_rows: int
+    read_bytes: int
+    halo_bytes: int
+    kept_bytes: int
+    result_bytes: int
+    fixed_bytes: int
+
+    def tile(self, rows: int, block: int, halo: int) -> int:
+        """Return the bytes of one tile of ``rows`` rows."""
+        return rows * self.nx * (block * self.read_bytes + halo * self.halo_bytes)
+
+    def block(self, block: int) -> int:
+        """Return the bytes that a block keeps until it is extracted."""
+        return block * (self.used_rows * self.nx * self.kept_bytes + self.result_bytes)
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """
+    How an exposure is cut.
+
+    Attributes
+    ----------
+    blocks : tuple of (int, int)
+        Half-open ranges of exposure indices, none of which crosses a segment border.
+    tiles : tuple of slice
+        Row ranges that together make a frame.
+    workers : int
+        Threads.
+    memory : int
+        Bytes that this cut needs at most.
+    """
+
+    blocks: tuple[tuple[int, int], ...]
+    tiles: tuple[slice, ...]
+    workers: int
+    memory: int
+
+
+def _cut(first: int, last: int, size: int) -> list[tuple[int, int]]:
+    """Cut a range into nearly equal pieces of at most ``size``."""
+    n = last - first
+    pieces = -(-n // size)
+    edges = [first + n * k // pieces for k in range(pieces + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def plan_blocks(
+    bounds: Sequence[tuple[int, int]],
+    footprint: Footprint,
+    halo_of: Callable[[int, int], int],
+    *,
+    max_memory: int,
+    workers: int,
+    block_size: int | None = None,
+) -> BlockPlan:
+    """
+    Return the cut of an exposure that fits into the memory allowed.
+
+    Parameters
+    ----------
+    bounds : sequence of (int, int)
+        Half-open range of exposure indices of each segment.
+    footprint : Footprint
+        Bytes that pixels and results cost.
+    halo_of : callable
+        Number of neighbours outside a block ``(start, stop)`` that its windows need.
+    max_memory : int
+        Bytes allowed, above what the imports cost.
+    workers : int
+        Threads wanted; fewer are used if memory is short.
+    block_size : int, optional
+        Integrations per block; by default the largest that fits, up to 256.
+
+    Returns
+    -------
+    plan : BlockPlan
+        The cut.
+
+    Raises
+    ------
+    ParameterError
+        If not even single rows of small blocks fit; the message says what would.
+    """
+    longest = max(last - first for first, last in bounds)
+    sizes = [min(block_size, longest)] if block_size is not None else _sizes_to_try(longest)
+    least = None
+    for n_workers in range(workers, 0, -1):
+        for size in sizes:
+            blocks = [piece for first, last in bounds for piece in _cut(first, last, size)]
+            halo = max(halo_of(start, stop) for start, stop in blocks)
+            in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1
+            kept = footprint.fixed_bytes + in_flight * footprint.block(size)
+            room = (max_memory - kept) // n_workers
+            per_row = footprint.tile(1, size, halo)
+            need = kept + n_workers * per_row
+            least = need if least is None else min(least, need)
+            if room < per_row:
+                continue
+            rows = _rows_per_tile(footprint.ny, min(room, _TILE_ROWS_AIM) // per_row, n_workers)
+            tiles = tuple(slice(a, b) for a, b in _cut(0, footprint.ny, rows))
+            return BlockPlan(tuple(blocks), tiles, n_workers, kept + n_workers * rows * per_row)
+    raise ParameterError(
+        f"{max_memory / 2**20:.0f} MiB do not hold one row of the smallest block; "
+        f"allow at least {-(-(least or 0) // 2**20)} MiB",
+        "max_memory",
+    )
+
+
+def _sizes_to_try(longest: int) -> list[int]:
+    sizes = [min(longest, _LARGEST_BLOCK)]
+    while sizes[-1] > _SMALLEST_BLOCK:
+        sizes.append(max(_SMALLEST_BLOCK, sizes[-1] // 2))
+    return sizes
+
+
+def _rows_per_tile(ny: int, fitting: int, workers: int) -> int:
+    """Return as many rows as fit, but so few that every worker has a tile of each block."""
+    rows = max(1, min(ny, fitting))
+    return max(1, min(rows, -(-ny // workers)))
+
+
+class _BlockJob:
+    """Counts down the tiles of one block; the worker that ends the last tile finishes the block."""
+
+    def __init__(self, n_tiles: int) -> None:
+        self._left = n_tiles
+        self._lock = threading.Lock()
+
+    def done(self) -> bool:
+        """Note one tile as done and tell whether it was the last."""
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+
+def run_blocks(
+    plan: BlockPlan,
+    open_block: Callable[[int, int], object],
+    run_tile: Callable[[object, slice], None],
+    close_block: Callable[[object], None],
+) -> None:
+    """
+    Run all tiles and blocks of a plan in threads; the first error stops everything and is raised.
+
+    Parameters
+    ----------
+    plan : BlockPlan
+        The cut.
+    open_block : callable
+        Makes the state of block ``(start, stop)``; called in order, by the calling thread.
+    run_tile : callable
+        Does one tile of a block; several run at once.
+    close_block : callable
+        Called when all tiles of a block are done; several may run at once.
+    """
+    if plan.workers == 1:
+        for start, stop in plan.blocks:
+            state = open_block(start, stop)
+            for tile in plan.tiles:
+                run_tile(state, tile)
+            close_block(state)
+        return
+
+    def task(job: _BlockJob, state: object, tile: slice) -> None:
+        run_tile(state, tile)
+        if job.done():
+            close_block(state)
+
+    with ThreadPoolExecutor(plan.workers, thread_name_prefix="tso3") as pool:
+        in_flight: list[list[Future[None]]] = []
+        try:
+            for start, stop in plan.blocks:
+                if len(in_flight) == _BLOCKS_IN_FLIGHT:
+                    _wait_for(in_flight.pop(0))
+                job, state = _BlockJob(len(plan.tiles)), open_block(start, stop)
+                in_flight.append([pool.submit(task, job, state, tile) for tile in plan.tiles])
+            for futures in in_flight:
+                _wait_for(futures)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _wait_for(futures: Iterable[Future[None]]) -> None:
+    left = set(futures)
+    while left:
+        done, left = wait(left, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()

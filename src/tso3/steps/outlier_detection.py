@@ -1,0 +1,168 @@
+"""
+Second-pass outlier detection: parameters and a run of integrations in, flags out.
+
+The kernels are in `tso3.core.median` and `tso3.core.outliers`; this step decides which samples take part, which window
+belongs to which integration, and how the presets differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.outliers import OutlierResult, flag_outliers, window_bounds
+from tso3.errors import ParameterError
+from tso3.io.exposure import Exposure
+from tso3.parameters import OutlierDetection
+
+__all__ = ["OutlierPlan", "prepare", "reach", "run"]
+
+
+@dataclass(frozen=True)
+class OutlierPlan:
+    """
+    What outlier detection needs to know about an exposure, once.
+
+    Attributes
+    ----------
+    parameters : OutlierDetection
+        The step's parameters.
+    lo, hi : ndarray of int64, shape (n_int,)
+        Window of each integration as a half-open range of exposure indices.
+    static : ndarray of bool, shape (n_int,)
+        True where the window is the whole span, so that one median serves all.
+    bad_bits : int
+        DQ bits that keep a sample out of the medians.
+    """
+
+    parameters: OutlierDetection
+    lo: NDArray[np.int64]
+    hi: NDArray[np.int64]
+    static: NDArray[np.bool_]
+    bad_bits: int
+
+
+def _bad_bits(good_bits: str | int | None) -> int:
+    from astropy.nddata.bitmask import interpret_bit_flags
+    from stdatamodels.jwst.datamodels import dqflags
+
+    try:
+        good = interpret_bit_flags(good_bits, flag_name_map=dqflags.pixel)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ParameterError(
+            f"'{good_bits}' names no DQ bits ({error}); give names as 'SATURATED+JUMP_DET', '~DO_NOT_USE', or a number",
+            "outlier_detection.good_bits",
+        ) from error
+    return 0 if good is None else int(np.uint32(~np.int64(good) & 0xFFFFFFFF))
+
+
+def prepare(exposure: Exposure, parameters: OutlierDetection) -> OutlierPlan:
+    """
+    Return the windows and bits with which an exposure's outliers are found.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Only its segment borders are read.
+    parameters : OutlierDetection
+        The step's parameters.
+
+    Returns
+    -------
+    plan : OutlierPlan
+        The same for every block.
+
+    Raises
+    ------
+    ParameterError
+        If ``good_bits`` names no known bit.
+    """
+    spans = [(0, exposure.n_int)] if parameters.span == "exposure" else list(exposure.segment_bounds)
+    lo = np.empty(exposure.n_int, np.int64)
+    hi = np.empty(exposure.n_int, np.int64)
+    for first, last in spans:
+        span_lo, span_hi = window_bounds(last - first, parameters.rolling_window_width, parameters.edges)
+        lo[first:last] = span_lo + first
+        hi[first:last] = span_hi + first
+    static = np.empty(exposure.n_int, np.bool_)
+    width = parameters.rolling_window_width
+    for first, last in spans:
+        static[first:last] = not 1 < width < last - first
+    return OutlierPlan(parameters, lo, hi, static, _bad_bits(parameters.good_bits))
+
+
+def reach(plan: OutlierPlan, start: int, stop: int) -> tuple[int, int]:
+    """
+    Return the range of integrations that the windows of ``start`` to ``stop`` need.
+
+    Parameters
+    ----------
+    plan : OutlierPlan
+        The exposure's plan.
+    start, stop : int
+        Half-open range of exposure indices.
+
+    Returns
+    -------
+    first, last : int
+        Half-open range that contains them and all their windows.
+    """
+    first = min(start, int(plan.lo[start:stop].min()))
+    last = max(stop, int(plan.hi[start:stop].max()))
+    return first, last
+
+
+def run(
+    plan: OutlierPlan,
+    stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32], NDArray[np.bool_]],
+    first: int,
+    start: int,
+    stop: int,
+) -> OutlierResult:
+    """
+    Return the outliers of the integrations ``start`` to ``stop``.
+
+    Parameters
+    ----------
+    plan : OutlierPlan
+        The exposure's plan.
+    stack : tuple of ndarray, shape (n_stack, n_rows, nx)
+        ``data``, ``err``, ``dq`` and ``mask`` of the integrations from ``first`` on, the neighbours that `reach`
+        names included. Not modified.
+    first : int
+        Exposure index of the first integration in ``stack``.
+    start, stop : int
+        Half-open range of exposure indices to be judged.
+
+    Returns
+    -------
+    result : OutlierResult
+        Flags and medians of these integrations.
+    """
+    data, err, dq, mask = stack
+    parameters = plan.parameters
+    static = bool(plan.static[start])
+    propagate = parameters.nan_policy == "propagate"
+    if static and not parameters.static_masked:
+        left_out = np.isnan(data)
+    elif propagate:
+        left_out = np.isnan(data) | ((dq & np.uint32(plan.bad_bits)) != 0)
+    else:
+        left_out = mask | ((dq & np.uint32(plan.bad_bits)) != 0)
+    return flag_outliers(
+        data,
+        err,
+        left_out,
+        plan.lo[first : first + len(data)] - first,
+        plan.hi[first : first + len(data)] - first,
+        snr=parameters.snr,
+        maxiters=parameters.maxiters,
+        nan_policy="skip" if static else parameters.nan_policy,
+        min_valid=1 if propagate else parameters.min_valid,
+        flag_masked=propagate,
+        start=start - first,
+        stop=stop - first,
+        keep_median=parameters.save_intermediate_results,
+    )

@@ -1,0 +1,107 @@
+"""The cut of an exposure and the threads that work on it."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tso3.engine import Footprint, parse_size, plan_blocks, run_blocks
+from tso3.errors import ParameterError
+
+
+def footprint(ny=32, nx=2048, used=None, fixed=0):
+    return Footprint(
+        ny=ny,
+        nx=nx,
+        used_rows=ny if used is None else used,
+        read_bytes=50,
+        halo_bytes=25,
+        kept_bytes=17,
+        result_bytes=400_000,
+        fixed_bytes=fixed,
+    )
+
+
+def halo(start, stop):
+    return 24
+
+
+@given(
+    lengths=st.lists(st.integers(1, 700), min_size=1, max_size=5),
+    memory=st.integers(220, 4000),
+    workers=st.integers(1, 4),
+    block=st.one_of(st.none(), st.integers(1, 100)),
+)
+def test_cut_covers_everything_once_and_never_crosses_a_segment(lengths, memory, workers, block):
+    bounds, first = [], 0
+    for n in lengths:
+        bounds.append((first, first + n))
+        first += n
+    plan = plan_blocks(bounds, footprint(), halo, max_memory=memory * 2**20, workers=workers, block_size=block)
+    assert [i for a, b in plan.blocks for i in range(a, b)] == list(range(first))
+    for a, b in plan.blocks:
+        assert any(lo <= a < b <= hi for lo, hi in bounds)
+        assert block is None or b - a <= block
+    assert [r for t in plan.tiles for r in range(t.start, t.stop)] == list(range(32))
+    assert plan.memory <= memory * 2**20
+    assert 1 <= plan.workers <= workers
+
+
+def test_memory_of_the_cut_does_not_depend_on_the_number_of_integrations():
+    few = plan_blocks([(0, 300)], footprint(), halo, max_memory=2**30, workers=2)
+    many = plan_blocks([(0, 300), (300, 50_000)], footprint(), halo, max_memory=2**30, workers=2)
+    assert few.memory <= 2**30
+    assert many.memory <= 2**30
+
+
+def test_too_little_memory_says_what_would_do():
+    with pytest.raises(ParameterError, match=r"allow at least \d+ MiB"):
+        plan_blocks([(0, 300)], footprint(), halo, max_memory=2**20, workers=2)
+
+
+@pytest.mark.parametrize(("text", "size"), [("1GiB", 2**30), ("1.5 kB", 1500), (77, 77), ("200mib", 200 * 2**20)])
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["much", "-1GiB", "0", "3 XB", ""])
+def test_wrong_sizes_are_named(text):
+    with pytest.raises(ParameterError, match="max_memory"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_block_is_closed_once_after_all_its_tiles(workers):
+    plan = plan_blocks([(0, 50), (50, 90)], footprint(), halo, max_memory=2**30, workers=workers, block_size=7)
+    lock, seen, closed = threading.Lock(), {}, []
+
+    def open_block(start, stop):
+        seen[start] = []
+        return start
+
+    def run_tile(state, rows):
+        with lock:
+            seen[state].append(rows)
+
+    def close_block(state):
+        with lock:
+            assert sorted(r.start for r in seen[state]) == [t.start for t in plan.tiles]
+            closed.append(state)
+
+    run_blocks(plan, open_block, run_tile, close_block)
+    assert sorted(closed) == [a for a, _ in plan.blocks]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_error_stops_the_run_and_is_raised(workers):
+    plan = plan_blocks([(0, 500)], footprint(), halo, max_memory=2**30, workers=workers, block_size=5)
+    opened = []
+
+    def run_tile(state, rows):
+        if state == 10:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        run_blocks(plan, lambda a, b: opened.append(a) or a, run_tile, lambda state: None)
+    assert len(opened) < 20

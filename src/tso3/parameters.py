@@ -90,7 +90,16 @@ class TsoPhotometry(StepParameters):
     fit_box_width: int = Field(11, ge=3, json_schema_extra={"unit": "pixel"})
     """Full width of the box of the final centroid and fit; even values are lowered by one."""
     moving_centroid: bool = False
-    """Let the aperture follow the centroid of each integration; else their median."""
+    """Let the aperture follow the centroid of each integration; else it is placed once, as centroid_span says."""
+    centroid_span: Literal["survey", "exposure", "segment"] = "survey"
+    """What places the boxes and the fixed aperture: the reference image of the survey (one pass over the data), or
+    the median centroid of all integrations of the exposure or of the segment (the archive; three passes)."""
+    psf_fit: Literal["minimum", "trf"] = "minimum"
+    """Gaussian fit of the widths: the least-squares minimum, or where the archive's fitter stops, which depends on
+    the unit of the data (SciPy's trust-region method with its absolute tolerances)."""
+    error_weights: Literal["squared", "linear", "photutils"] = "squared"
+    """Pixel weights in the variance of a sum: squared, as error propagation has it; linear, as photutils before 3.1
+    had it; or whichever the installed photutils has, as the archive's pipeline would in the same environment."""
     missing: Literal["complete", "drop"] = "complete"
     """Bad pixels in the aperture: completed from the exposure's reference image scaled to the integration, or dropped."""
     max_missing: float = Field(0.5, ge=0, le=1)
@@ -178,7 +187,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "nan_policy": "propagate",
             "static_masked": False,
         },
-        "tso_photometry": {"missing": "drop"},
+        "tso_photometry": {
+            "missing": "drop",
+            "centroid_span": "segment",
+            "psf_fit": "trf",
+            "error_weights": "photutils",
+        },
         "extract_1d": {"missing": "drop", "apcorr_npixels": "first"},
         "x1dints": {"layout": "segment", "source_type_column": False},
     },

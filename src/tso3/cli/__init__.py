@@ -1,0 +1,229 @@
+"""
+The ``tso3`` command: what can be typed, and how it ends.
+
+Only signatures and help texts live here, so that ``tso3 --help`` imports nothing but typer; the work of each command
+is in a module of its own, imported when the command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="tso3",
+    help="Stage 3 of the JWST calibration pipeline for time series: from calints to light curves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_VALUES, _REFERENCES, _RESOURCES, _DISPLAY = "Parameters", "Reference files", "Resources", "Display"
+_Output = Annotated[Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder of the products.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=_DISPLAY)]
+_Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        from tso3 import __version__
+
+        typer.echo(f"tso3 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _tso3(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Stage 3 of the JWST calibration pipeline for time series: from calints to light curves."""
+
+
+@app.command()
+def run(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", help="An association (JSON), *_calints.fits files, or a quoted glob."),
+    ],
+    output_dir: _Output = Path("."),
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="default|archive", help="The best light curve, or jwst's numbers.", rich_help_panel=_VALUES
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STEP.PARAMETER=VALUE", help="Set one parameter.", rich_help_panel=_VALUES),
+    ] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="tso3.toml, or the archive's pars-*.asdf.", rich_help_panel=_VALUES),
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="STEP", help="Skip a step.", rich_help_panel=_VALUES)
+    ] = None,
+    override_extract1d: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Apertures of extraction (JSON, ASDF).", rich_help_panel=_REFERENCES),
+    ] = None,
+    override_apcorr: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Aperture correction (FITS).", rich_help_panel=_REFERENCES)
+    ] = None,
+    override_gain: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Detector gain (FITS).", rich_help_panel=_REFERENCES)
+    ] = None,
+    override_wavelengthrange: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Range of the white light (ASDF).", rich_help_panel=_REFERENCES)
+    ] = None,
+    bad_pixels: Annotated[
+        Path | None,
+        typer.Option(metavar="FITS", help="Image that is not 0 where a pixel is bad.", rich_help_panel=_REFERENCES),
+    ] = None,
+    max_memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="Private memory at most.", rich_help_panel=_RESOURCES)
+    ] = "1GiB",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Threads; by default all processors.", rich_help_panel=_RESOURCES),
+    ] = None,
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Integrations in a block; by default what fits.", rich_help_panel=_RESOURCES
+        ),
+    ] = None,
+    figure: Annotated[
+        bool, typer.Option("--figure", help="Draw the light curve as well (PNG).", rich_help_panel=_DISPLAY)
+    ] = False,
+    quiet: _Quiet = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Show the parameters and every warning too.", rich_help_panel=_DISPLAY),
+    ] = False,
+) -> None:
+    """
+    Reduce one observation: flag outliers, extract spectra or photometry, make the white light.
+
+    Parameters come from, in rising order: the preset, tso3.toml, pars-*.asdf, --set. `tso3 params` lists them.
+    """
+    from tso3.cli.run import Request, run_and_report
+
+    overrides = {
+        "extract1d": override_extract1d,
+        "apcorr": override_apcorr,
+        "gain": override_gain,
+        "wavelengthrange": override_wavelengthrange,
+    }
+    run_and_report(
+        Request(
+            inputs=inputs,
+            output_dir=output_dir,
+            preset=preset,
+            assignments=assignments or [],
+            config=config or [],
+            skip=skip or [],
+            overrides={name: path for name, path in overrides.items() if path is not None},
+            bad_pixels=bad_pixels,
+            max_memory=max_memory,
+            workers=workers,
+            block_size=block_size,
+            figure=figure,
+            quiet=quiet,
+            verbose=verbose,
+        )
+    )
+
+
+@app.command()
+def demo(
+    output_dir: _Output = Path("tso3_demo"),
+    n_int: Annotated[int, typer.Option(min=10, help="Integrations.")] = 240,
+    seed: _Seed = 1,
+    quiet: _Quiet = False,
+) -> None:
+    """Simulate a transit seen by NIRSpec G395H, reduce it and draw the light curve; takes less than a minute."""
+    from tso3.cli.demo import run_demo
+
+    run_demo(output_dir, n_int=n_int, seed=seed, quiet=quiet)
+
+
+@app.command()
+def simulate(
+    mode: Annotated[str, typer.Argument(help="EXP_TYPE, such as NRS_BRIGHTOBJ.")],
+    output_dir: _Output = Path("."),
+    n_int: Annotated[int, typer.Option(min=1, help="Integrations of each exposure.")] = 100,
+    segments: Annotated[int, typer.Option(min=1, help="Files into which each exposure is split.")] = 2,
+    seed: _Seed = 1,
+    depth: Annotated[float, typer.Option(min=0.0, max=1.0, help="Depth of the transit.")] = 0.01,
+    quiet: _Quiet = False,
+) -> None:
+    """Make the calints of an observation whose truth is known, with its association and reference files."""
+    from tso3.cli.demo import run_simulate
+
+    run_simulate(mode, output_dir, n_int=n_int, segments=segments, seed=seed, depth=depth, quiet=quiet)
+
+
+@app.command()
+def params(
+    step: Annotated[str | None, typer.Argument(help="One step only.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page of the documentation.")] = False,
+) -> None:
+    """List every parameter with its unit, default, value in the archive preset and meaning."""
+    from tso3.cli.params import show
+
+    show(step, markdown=markdown)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """
+    Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        What follows ``tso3``; by default the arguments of the process.
+
+    Returns
+    -------
+    code : int
+        0 after success; 2 after a fault in what the user gave, told on standard error in one line for each fault;
+        130 after an interruption from the keyboard. Any other error is a defect of tso3 and keeps its traceback.
+
+    Examples
+    --------
+    >>> from tso3.cli import main
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    tso3 ...
+    0
+    """
+    from tso3.errors import Tso3Error
+
+    usage_error: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever typer keeps it
+    try:
+        code = app(arguments, prog_name="tso3", standalone_mode=False)
+    except Tso3Error as error:
+        return _fail(str(error))
+    except usage_error as error:
+        return _fail(" ".join(error.format_message().split()))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            return 1
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        typer.echo("tso3: interrupted", err=True)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str) -> int:
+    for line in message.splitlines():
+        typer.echo(f"tso3: error: {line}", err=True)
+    return 2

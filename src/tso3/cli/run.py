@@ -1,0 +1,169 @@
+"""``tso3 run``: gather what was asked, run the pipeline, show what came out."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tso3.config import resolve
+from tso3.errors import Tso3Warning
+from tso3.progress import Progress, make_progress
+
+if TYPE_CHECKING:
+    from tso3.pipeline import RunResult
+
+__all__ = ["Request", "run_and_report", "running"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user of ``tso3 run`` typed; the names are those of `tso3.run` and of the options."""
+
+    inputs: Sequence[str]
+    output_dir: Path
+    preset: str | None = None
+    assignments: Sequence[str] = ()
+    config: Sequence[Path] = ()
+    skip: Sequence[str] = ()
+    overrides: dict[str, Path] = field(default_factory=dict)
+    bad_pixels: Path | None = None
+    max_memory: str = "1GiB"
+    workers: int | None = None
+    block_size: int | None = None
+    figure: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+def run_and_report(request: Request) -> RunResult:
+    """
+    Run the pipeline, with a display, and print the summary.
+
+    Parameters
+    ----------
+    request : Request
+        What was typed.
+
+    Returns
+    -------
+    result : RunResult
+        What `tso3.run` gave.
+
+    Raises
+    ------
+    Tso3Error
+        If the inputs, the parameters or the output folder cannot be used.
+    """
+    with running(quiet=request.quiet, verbose=request.verbose) as (progress, shown):
+        preset, parameters = resolve(
+            request.preset, request.config, request.assignments, explicit=None, skip=request.skip
+        )
+        if request.verbose:
+            for step, values in parameters.model_dump().items():
+                progress.message(f"{step}: " + ", ".join(f"{name}={value}" for name, value in values.items()))
+        import tso3
+
+        result = tso3.run(
+            request.inputs,
+            request.output_dir,
+            preset=preset,
+            parameters=parameters,
+            overrides=request.overrides,
+            bad_pixels=request.bad_pixels,
+            max_memory=request.max_memory,
+            workers=request.workers,
+            block_size=request.block_size,
+            progress=progress,
+        )
+        figures = _draw(result, request.output_dir) if request.figure else []
+    if not request.quiet:
+        from tso3.cli.summary import print_summary
+
+        print_summary(result, figures=figures, preset=preset)
+    for text in result.warnings:
+        if text not in shown:
+            sys.stderr.write(f"tso3: warning: {text}\n")
+    return result
+
+
+def _draw(result: RunResult, output_dir: Path) -> list[Path]:
+    from tso3.report import write_light_curve_figures
+
+    return write_light_curve_figures(result, output_dir)
+
+
+@contextmanager
+def running(*, quiet: bool = False, verbose: bool = False) -> Iterator[tuple[Progress, set[str]]]:
+    """
+    Give a display while the work is done, and show each warning on it, once and in one line.
+
+    Parameters
+    ----------
+    quiet : bool, optional
+        No display; warnings go to standard error all the same.
+    verbose : bool, optional
+        Show the warnings of other packages too.
+
+    Yields
+    ------
+    progress : Progress
+        The display; compiled kernels are announced on it.
+    shown : set of str
+        Texts of the warnings that were shown.
+    """
+    shown: set[str] = set()
+    with make_progress(quiet=quiet) as progress, warnings.catch_warnings():
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            ours = issubclass(category, Tso3Warning)
+            text = " ".join(str(message).split())
+            if text in shown or not (ours or verbose):
+                return
+            shown.add(text)
+            text = f"tso3: warning: {text}" if ours else f"{category.__name__}: {text}"
+            if quiet:
+                sys.stderr.write(f"{text}\n")
+            else:
+                progress.message(text)
+
+        warnings.simplefilter("always", Tso3Warning)
+        warnings.showwarning = show
+        with _announced_compilation(progress):
+            yield progress, shown
+
+
+@contextmanager
+def _announced_compilation(progress: Progress) -> Iterator[None]:
+    """Say once that kernels are being compiled, if they are: after the first run they come from numba's cache."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        announced = False
+
+        def on_start(self, event: Any) -> None:
+            module = getattr(event.data["dispatcher"].py_func, "__module__", "")
+            if not self.announced and module.startswith("tso3"):
+                self.announced = True
+                progress.message("compiling kernels, once: this takes some seconds")
+
+        def on_end(self, event: Any) -> None:
+            """Nothing to say."""
+
+    listener = Listener()
+    event.register("numba:compile", listener)
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", listener)

@@ -226,11 +226,12 @@ def _read_toml(path: Path) -> Values:
 
 def _read_asdf(path: Path) -> Values:
     import asdf
+    import yaml
 
     try:
         with asdf.open(path, memmap=False) as file:
             tree = dict(file.tree)
-    except (ValueError, OSError, asdf.exceptions.AsdfException) as error:
+    except (ValueError, OSError, yaml.YAMLError, asdf.exceptions.ValidationError) as error:
         raise ParameterError(f"cannot be read as ASDF: {str(error).splitlines()[0]}", path) from error
     if "class" not in tree or "parameters" not in tree:
         raise ParameterError("is no parameter file: it has no 'class' and 'parameters'", path)

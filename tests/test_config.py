@@ -1,0 +1,181 @@
+"""Where parameters come from, which origin wins, and what a mistake is answered."""
+
+from __future__ import annotations
+
+import asdf
+import pytest
+
+from tso3.config import read_file, resolve
+from tso3.errors import ParameterError, Tso3Warning
+from tso3.parameters import PRESETS, Parameters
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text):
+        path = tmp_path / "tso3.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def pars(tmp_path):
+    def write(tree, name="pars-outlierdetectionstep.asdf"):
+        path = tmp_path / name
+        asdf.AsdfFile(tree).write_to(path)
+        return path
+
+    return write
+
+
+def outlier_pars(**parameters):
+    return {
+        "class": "jwst.outlier_detection.outlier_detection_step.OutlierDetectionStep",
+        "name": "OutlierDetectionStep",
+        "parameters": parameters,
+    }
+
+
+def test_each_origin_beats_the_one_before(toml, pars):
+    in_toml = toml("[outlier_detection]\nsnr = 6.0\nrolling_window_width = 31\nmaxiters = 2\nmin_valid = 5\n")
+    in_asdf = pars(outlier_pars(snr="7.0 6.0", rolling_window_width=33, maxiters=4))
+    name, parameters = resolve(
+        "archive",
+        [in_asdf, in_toml],  # the order on the command line does not matter between kinds
+        ["outlier_detection.snr=8", "outlier_detection.rolling_window_width=35"],
+        {"outlier_detection": {"snr": 9.0}},
+    )
+    step = parameters.outlier_detection
+    assert name == "archive"
+    assert (step.snr, step.rolling_window_width, step.maxiters, step.min_valid) == (9.0, 35, 4, 5)
+    assert step.edges == "repeat"
+
+
+def test_preset_of_the_file_is_used_unless_one_is_given(toml):
+    path = toml('preset = "archive"\n')
+    assert resolve(files=[path]) == ("archive", Parameters.model_validate(PRESETS["archive"]))
+    assert resolve("default", [path]) == ("default", Parameters())
+
+
+def test_complete_parameters_take_the_place_of_the_preset():
+    given = Parameters.model_validate({"outlier_detection": {"snr": 3.0}})
+    assert resolve("archive", explicit=given)[1] == given
+
+
+def test_skip_of_steps():
+    parameters = resolve(skip=["outlier_detection", "white_light"])[1]
+    assert parameters.outlier_detection.skip
+    assert parameters.white_light.skip
+    assert not parameters.extract_1d.skip
+
+
+def test_none_where_none_is_allowed():
+    parameters = resolve(assignments=["white_light.max_wavelength=none", "extract_1d.bkg_order=None"])[1]
+    assert parameters.white_light.max_wavelength is None
+    assert parameters.extract_1d.bkg_order is None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("outlier_detection.snr=-1", "--set: outlier_detection.snr = -1: must be greater than 0"),
+        (
+            "outlier_detection.edges=round",
+            "--set: outlier_detection.edges = round: must be 'shrink', 'full' or 'repeat'",
+        ),
+        ("tso_photometry.radius=big", "--set: tso_photometry.radius = big: must be a valid number"),
+        ("extract1d.bkg_order=1", "--set: there is no step 'extract1d'; did you mean extract_1d?"),
+        ("extract_1d.bkg_ordr=1", "--set: extract_1d has no parameter 'bkg_ordr'; did you mean bkg_order?"),
+        ("white_light.snr=4", "--set: white_light has no parameter 'snr'; did you mean outlier_detection.snr?"),
+        ("snr=4", "--set: 'snr' lacks its step: write outlier_detection.snr"),
+        ("snr", "--set: 'snr' must have the form step.parameter=value"),
+        ("survey.skip=true", "--set: survey cannot be skipped"),
+    ],
+)
+def test_one_line_for_a_mistake(assignment, line):
+    with pytest.raises(ParameterError) as caught:
+        resolve(assignments=[assignment])
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mistake_has_its_own_line():
+    with pytest.raises(ParameterError) as caught:
+        resolve(assignments=["outlier_detection.snr=x", "extract_1d.missing=guess"])
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[outlier_detection\n", "is no TOML file"),
+        ("[outliers]\nsnr = 3\n", "there is no step 'outliers'"),
+        ("snr = 3\n", "'snr' lacks its step: write outlier_detection.snr"),
+        ("outlier_detection = 3\n", "must be a table"),
+        ('preset = "archiv"\n', "there is no preset 'archiv'; did you mean archive?"),
+        ("preset = 3\n", "preset = 3 must be a name"),
+        ("[outlier_detection]\nsnr = -3\n", "outlier_detection.snr = -3: must be greater than 0"),
+    ],
+)
+def test_mistakes_in_toml(toml, text, message):
+    path = toml(text)
+    with pytest.raises(ParameterError, match=r"preset|tso3\.toml") as caught:
+        resolve(files=[path])
+    assert message in str(caught.value)
+
+
+def test_pipeline_parameter_file(pars):
+    tree = {
+        "class": "jwst.pipeline.calwebb_tso3.Tso3Pipeline",
+        "name": "Tso3Pipeline",
+        "parameters": {"save_results": True, "skip": False},
+        "steps": [
+            outlier_pars(snr="4.5 4.0", kernel_size="7 7", suffix=None),
+            {"class": "x.TSOPhotometryStep", "name": "tso_photometry", "parameters": {"radius": 7.0}},
+            {
+                "class": "x.Extract1dStep",
+                "name": "extract_1d",
+                "parameters": {"extraction_type": None, "bkg_order": None},
+            },
+            {"class": "x.PixelReplaceStep", "name": "pixel_replace", "parameters": {"skip": True}},
+            {"class": "x.PhotomStep", "name": "photom", "parameters": {"skip": False}},
+        ],
+    }
+    parameters = resolve(files=[pars(tree)])[1]
+    assert parameters.outlier_detection.snr == 4.5
+    assert parameters.tso_photometry.radius == 7.0
+    assert parameters.extract_1d.extraction_type == "box"
+
+
+def test_what_tso3_does_not_have_is_named(pars):
+    tree = {"class": "x.PixelReplaceStep", "name": "pixel_replace", "parameters": {"skip": False}}
+    with pytest.warns(Tso3Warning, match="without effect in tso3: pixel_replace"):
+        resolve(files=[pars(tree)])
+    with pytest.warns(Tso3Warning, match=r"outlier_detection\.new_option"):
+        resolve(files=[pars(outlier_pars(new_option=3))])
+
+
+def test_file_that_is_none(tmp_path, pars):
+    with pytest.raises(ParameterError, match="no such parameter file"):
+        read_file(tmp_path / "absent.toml")
+    (tmp_path / "a.asdf").write_text("nothing")
+    with pytest.raises(ParameterError, match="cannot be read as ASDF"):
+        read_file(tmp_path / "a.asdf")
+    (tmp_path / "a.yaml").write_text("")
+    with pytest.raises(ParameterError, match=r"ends in \.toml or \.asdf"):
+        read_file(tmp_path / "a.yaml")
+    with pytest.raises(ParameterError, match="is no parameter file"):
+        read_file(pars({"roman": 1}))
+
+
+@pytest.mark.jwst
+def test_parameters_exported_by_the_reference_pipeline(tmp_path, monkeypatch):
+    monkeypatch.setenv("STPIPE_DISABLE_CRDS_STEPPARS", "true")
+    monkeypatch.setenv("CRDS_PATH", str(tmp_path))
+    monkeypatch.setenv("CRDS_CONTEXT", "jwst_0000.pmap")
+    pipeline = pytest.importorskip("jwst.pipeline").Tso3Pipeline()
+    path = tmp_path / "pars-tso3pipeline.asdf"
+    pipeline.export_config(path)
+    assert resolve("archive", [path])[1] == resolve("archive")[1]

@@ -1,0 +1,155 @@
+"""Wavelength of every pixel, and the world coordinate system that a calints file carries in its ASDF extension."""
+
+from __future__ import annotations
+
+import io
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.errors import InputError
+from tso3.io.fitsfile import open_readonly, pread_exactly, scan_hdus
+
+if TYPE_CHECKING:
+    from gwcs import WCS
+
+    from tso3.io.fitsfile import Hdu
+    from tso3.io.segment import Segment
+
+__all__ = ["read_wavelength", "read_wcs", "sky_position", "wavelength_of_grid"]
+
+_FLOATS = {-32: ">f4", -64: ">f8"}
+
+
+def read_wavelength(segment: Segment) -> NDArray[np.floating] | None:
+    """
+    Return the wavelength of every pixel.
+
+    From the WAVELENGTH plane; where there is none, or it is zero everywhere, from the gWCS, which is evaluated once
+    for the whole grid (``jwst`` evaluates it pixel by pixel for NRC_TSGRISM, with the same result).
+
+    Parameters
+    ----------
+    segment : Segment
+        A calints file; any segment of an exposure will do.
+
+    Returns
+    -------
+    wavelength : ndarray of float32 or float64, shape (ny, nx), or None
+        Micron, in native byte order; NaN where there is none. None if the file has neither plane nor gWCS.
+
+    Raises
+    ------
+    InputError
+        If the plane does not have the shape of SCI, or the ASDF extension is damaged.
+    """
+    hdu = segment.hdu("WAVELENGTH")
+    if hdu is not None:
+        plane = _read_image(hdu, segment.path)
+        if plane is not None:
+            if plane.shape != (segment.ny, segment.nx):
+                raise InputError(f"WAVELENGTH has shape {plane.shape}, SCI {(segment.ny, segment.nx)}", segment.path)
+            if np.any(plane != 0.0):
+                return plane
+    wcs = read_wcs(segment.path)
+    return None if wcs is None else wavelength_of_grid(wcs, segment.ny, segment.nx)
+
+
+def wavelength_of_grid(wcs: WCS, ny: int, nx: int) -> NDArray[np.float64]:
+    """
+    Return the wavelength at the centre of every pixel.
+
+    Parameters
+    ----------
+    wcs : gwcs.WCS
+        Transform from detector (x, y) to sky and wavelength (third output), micron.
+    ny, nx : int
+        Size of the image.
+
+    Returns
+    -------
+    wavelength : ndarray, shape (ny, nx)
+        Micron; NaN outside the bounding box.
+    """
+    y, x = np.indices((ny, nx), dtype=np.float64)
+    return np.asarray(wcs(x, y)[2], dtype=np.float64)
+
+
+def sky_position(wcs: WCS, x: float, y: float) -> tuple[float, float] | None:
+    """
+    Return right ascension and declination [deg] of a detector position (0-based), or None where the WCS has none.
+
+    As in the archive, a NaN in any output of the WCS (outside its bounding box, say) means none.
+    """
+    outputs = [float(v) for v in wcs(x, y)]
+    return None if any(np.isnan(outputs)) else (outputs[0], outputs[1])
+
+
+def read_wcs(path: str | Path) -> WCS | None:
+    """
+    Return the gWCS of a calints file.
+
+    Parameters
+    ----------
+    path : path-like
+        File with an ASDF extension as ``stdatamodels`` writes it.
+
+    Returns
+    -------
+    wcs : gwcs.WCS or None
+        ``meta.wcs``; None if there is no such extension or no WCS in it. The last few are remembered.
+
+    Raises
+    ------
+    InputError
+        If the extension cannot be read.
+    """
+    state = os.stat(path)
+    return _cached_wcs(str(path), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _cached_wcs(path: str, mtime_ns: int, size: int) -> Any:
+    """Read a WCS once per version of a file."""
+    del mtime_ns, size
+    import asdf
+    from asdf.exceptions import AsdfWarning
+    from yaml import YAMLError
+
+    hdu = next((h for h in scan_hdus(path) if h.name == "ASDF"), None)
+    if hdu is None:
+        return None
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AsdfWarning)  # versions newer or older than the writer's
+            with asdf.open(io.BytesIO(_read_bytes(hdu, path))) as tree:
+                return tree.tree.get("meta", {}).get("wcs")
+    except (ValueError, OSError, YAMLError, AttributeError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"its ASDF extension cannot be read ({reason}); fetch the file again", path) from error
+
+
+def _read_bytes(hdu: Hdu, path: str | Path) -> bytes:
+    """Return the data of a unit."""
+    descriptor = open_readonly(path)
+    try:
+        return pread_exactly(descriptor, hdu.data_size, hdu.data_offset, path)
+    finally:
+        os.close(descriptor)
+
+
+def _read_image(hdu: Hdu, path: str | Path) -> NDArray[np.floating] | None:
+    """Return a floating-point image in native byte order; None if it is empty."""
+    if hdu.data_size == 0:
+        return None
+    dtype = _FLOATS.get(int(hdu.header["BITPIX"]))
+    if dtype is None:
+        raise InputError(f"{hdu.name} has BITPIX {hdu.header['BITPIX']}; floating point is needed", path)
+    image = np.frombuffer(_read_bytes(hdu, path), dtype=dtype).reshape(hdu.shape)
+    return image.astype(image.dtype.newbyteorder("="))

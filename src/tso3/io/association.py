@@ -1,0 +1,208 @@
+"""What the user gave - an association, files, a pattern, a folder - as a list of calints files and a product name."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tso3.errors import InputError
+
+__all__ = ["Association", "read_association", "resolve_inputs"]
+
+_WILDCARDS = "*?["
+
+
+@dataclass(frozen=True)
+class Association:
+    """
+    The files of one observation and how its products are named.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+        Science members, in the order given.
+    product_name : str or None
+        Name of the level-3 product; None if there is no association (it is then derived from the files).
+    asn_id : str or None
+        Identifier of the association, e.g. ``o003`` or ``a3001``, which becomes part of the names of ``crfints``.
+    asn_pool, asn_table : str or None
+        Name of its pool, and its own file name: ASNPOOL and ASNTABLE of the products.
+    """
+
+    paths: tuple[Path, ...]
+    product_name: str | None = None
+    asn_id: str | None = None
+    asn_pool: str | None = None
+    asn_table: str | None = None
+
+
+def resolve_inputs(inputs: str | Path | Sequence[str | Path]) -> Association:
+    """
+    Return the calints files that inputs stand for.
+
+    Parameters
+    ----------
+    inputs : path-like or sequence of path-like
+        One association (``.json``), or any mixture of FITS files, patterns (``data/*_calints.fits``) and folders
+        (all ``*_calints.fits`` in it). A file given twice counts once.
+
+    Returns
+    -------
+    association : Association
+        Without an association, ``product_name`` and the ``asn_*`` are None.
+
+    Raises
+    ------
+    InputError
+        If nothing is given, a pattern or folder holds no calints, a file does not exist, or an association is mixed
+        with other inputs.
+
+    Examples
+    --------
+    >>> from tso3.io.association import resolve_inputs
+    >>> resolve_inputs("data/no_such_*.fits")
+    Traceback (most recent call last):
+        ...
+    tso3.errors.InputError: data/no_such_*.fits: no file matches this pattern
+    """
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    if not given:
+        raise InputError("no input given; give an association (.json), calints files, a pattern or a folder")
+    paths: list[Path] = []
+    for item in given:
+        found = _expand(item)
+        if any(path.suffix.lower() == ".json" for path in found):
+            if len(given) > 1 or len(found) > 1:
+                raise InputError("an association stands alone; give it without other inputs", item)
+            return read_association(found[0])
+        paths.extend(found)
+    return Association(paths=_unique(paths))
+
+
+def read_association(path: str | Path) -> Association:
+    """
+    Return the science members of a level-3 association of type ``tso3``.
+
+    Members are looked for beside the association. Those of another ``exptype`` than ``science`` (target acquisition,
+    in either of the archive's spellings) are left out.
+
+    Parameters
+    ----------
+    path : path-like
+        JSON file with one product.
+
+    Returns
+    -------
+    association : Association
+        All members exist.
+
+    Raises
+    ------
+    InputError
+        If it is no association of this type, has no product or several, or a member is missing.
+    """
+    path = Path(path)
+    table = _load_json(path)
+    kind = table.get("asn_type")
+    if kind != "tso3":
+        raise InputError(f"is an association of type {kind!r}; type 'tso3' is needed", path)
+    products = table.get("products")
+    if not isinstance(products, list) or not products:
+        raise InputError("the association has no products; list the members under products", path)
+    if len(products) > 1:
+        raise InputError(f"the association has {len(products)} products; give one association for each", path)
+    product = products[0] if isinstance(products[0], dict) else {}
+    name = product.get("name")
+    if not isinstance(name, str) or not name.strip() or "/" in name:
+        raise InputError("the product of the association has no name that could be a file name", path)
+    members = _science_members(product.get("members"), path)
+    return Association(
+        paths=members,
+        product_name=name.strip(),
+        asn_id=_text(table, "asn_id", path),
+        asn_pool=_text(table, "asn_pool", path),
+        asn_table=path.name,
+    )
+
+
+def _science_members(members: object, path: Path) -> tuple[Path, ...]:
+    """Return the files of exptype science, all of which exist."""
+    if not isinstance(members, list) or not all(isinstance(m, dict) for m in members) or not members:
+        raise InputError("the product of the association has no members", path)
+    science: list[Path] = []
+    for member in members:
+        if str(member.get("exptype", "")).strip().lower() != "science":
+            continue
+        name = member.get("expname")
+        if not isinstance(name, str) or not name.strip():
+            raise InputError("a member of the association has no expname", path)
+        science.append(path.parent / name.strip())
+    if not science:
+        raise InputError(f"none of the {len(members)} members of the association is of exptype 'science'", path)
+    missing = [file.name for file in science if not file.exists()]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(
+            f"{len(missing)} of {len(science)} members are missing: {', '.join(missing[:3])}{more};"
+            " put them beside the association",
+            path,
+        )
+    return _unique(science)
+
+
+def _load_json(path: Path) -> dict[str, object]:
+    """Return the object in a JSON file."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file; check the name of the association", path) from None
+    except PermissionError:
+        raise InputError("no permission to read it; change its access rights (chmod u+r)", path) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", path) from None
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(f"is no JSON, so no association ({reason})", path) from None
+    if not isinstance(table, dict):
+        raise InputError("is no association: its JSON holds no object", path)
+    return table
+
+
+def _text(table: dict[str, object], key: str, path: Path) -> str | None:
+    """Return an entry that must be text fit for a file name, or absent."""
+    value = table.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or "/" in value or not value.strip().isprintable():
+        raise InputError(f"{key} = {value!r} of the association cannot be used in a name", path)
+    return value.strip() or None
+
+
+def _expand(item: str | Path) -> list[Path]:
+    """Return the files that one input stands for."""
+    path = Path(item).expanduser()
+    text = str(path)
+    try:
+        exists, folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read ({getattr(error, 'strerror', None) or error})", item) from None
+    if folder:
+        found = sorted(path.glob("*_calints.fits"))
+        if not found:
+            raise InputError("the folder holds no *_calints.fits; give the files", path)
+        return found
+    if exists or not any(c in text for c in _WILDCARDS):
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(text))
+    if not found:
+        raise InputError("no file matches this pattern", item)
+    return found
+
+
+def _unique(paths: list[Path]) -> tuple[Path, ...]:
+    """Return the paths without repetitions (same file after resolving links), in order."""
+    return tuple({path.resolve(): path for path in reversed(paths)}.values())[::-1]

@@ -1,0 +1,171 @@
+"""
+The cards of a FITS header, read strictly: what is no valid card is repaired or left out, and named.
+
+A header that has been through several hands may hold cards that no standard knows. Copied blindly they would make
+our product invalid as well (and make readers raise in odd places), so a header is looked through once, when it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+__all__ = ["BLOCK", "CARD", "Cards", "check_cards", "parse_value"]
+
+CARD = 80
+"""Bytes of one card."""
+
+BLOCK = 2880
+"""Bytes of one FITS block."""
+
+_KEYWORD = re.compile(r"[A-Z0-9_-]{1,8} *$")
+_STRING = r"'(?:[^']|'')*'"
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[ED][+-]?\d+)?"
+_VALUE = re.compile(rf" *(?:({_STRING})|([TF])|({_NUMBER})|(\( *{_NUMBER} *, *{_NUMBER} *\)))? *(?:/.*)?$")
+_CONTINUE = re.compile(rf" *(?:{_STRING})? *(?:/.*)?$")
+_HIERARCH = re.compile(rf" [A-Z0-9_ .-]+=(?:{_VALUE.pattern})")
+_AXIS = re.compile(r"(?:CRPIX|CRVAL|CDELT|CTYPE|CUNIT|CROTA|CRDER|CSYER|CNAME)(\d{1,2})$")
+_AXES = re.compile(r"(?:PC|CD)(\d{1,2})_(\d{1,2})$")
+
+Value = str | bool | int | float | complex | None
+
+
+@dataclass(frozen=True)
+class Cards:
+    """
+    The cards of one header, without END.
+
+    Attributes
+    ----------
+    text : str
+        Valid cards of 80 characters each, one after the other, ready for ``astropy.io.fits.Header.fromstring``.
+    repairs : tuple of str
+        What was changed or left out, one sentence each; empty for a sound header.
+    """
+
+    text: str
+    repairs: tuple[str, ...] = field(default=())
+
+
+def parse_value(text: str) -> Value:
+    """
+    Return the value of a value field (everything after ``= ``).
+
+    Parameters
+    ----------
+    text : str
+        Columns 11 to 80 of a card.
+
+    Returns
+    -------
+    value : str, bool, int, float, complex or None
+        None for an undefined value (blank field).
+
+    Raises
+    ------
+    ValueError
+        If the field does not follow the FITS standard 4.0, section 4.2.
+
+    Examples
+    --------
+    >>> from tso3.io.cards import parse_value
+    >>> parse_value("                  32 / bits"), parse_value("'it''s   '"), parse_value("   T")
+    (32, "it's", True)
+    """
+    match = _VALUE.match(text)
+    if match is None:
+        raise ValueError(f"{text.strip()!r} is no FITS value")
+    string, logical, number, pair = match.groups()
+    if string is not None:
+        return string[1:-1].replace("''", "'").rstrip()
+    if logical is not None:
+        return logical == "T"
+    if number is not None:
+        return int(number) if number.lstrip("+-").isdigit() else float(number.replace("D", "E"))
+    if pair is not None:
+        real, imaginary = (float(part.replace("D", "E")) for part in pair.strip("()").split(","))
+        return complex(real, imaginary)
+    return None
+
+
+def check_cards(raw: bytes) -> Cards:
+    """
+    Return the valid cards of a header, with a sentence for each one that had to be repaired or left out.
+
+    Parameters
+    ----------
+    raw : bytes
+        Header up to, not including, the END card; a multiple of 80 bytes.
+
+    Returns
+    -------
+    cards : Cards
+        Characters that are not printable ASCII become ``?`` in values and comments; a card whose keyword or value
+        does not follow the standard is left out; WCSAXES is raised to the highest axis that any card names
+        (as wcslib reads such a header).
+
+    Examples
+    --------
+    >>> from tso3.io.cards import check_cards
+    >>> good, bad = b"NINTS   =                    4".ljust(80), b"exposure=   'open".ljust(80)
+    >>> check_cards(good + bad).repairs
+    ("card 2 ('exposure=   'open') is not valid FITS and is left out",)
+    """
+    kept: list[str] = []
+    repairs: list[str] = []
+    continued = False
+    for number in range(len(raw) // CARD):
+        card, change = _repair(raw[number * CARD : (number + 1) * CARD], continued)
+        if change is not None:
+            repairs.append(f"card {number + 1} {change}")
+        if card is None:
+            continue
+        kept.append(card)
+        continued = card[:8] == "CONTINUE" or (card[8:10] == "= " and "&'" in card)
+    axes = _raise_wcsaxes(kept)
+    if axes is not None:
+        repairs.append(axes)
+    return Cards("".join(kept), tuple(repairs))
+
+
+def _repair(raw: bytes, continued: bool) -> tuple[str | None, str | None]:
+    """Return the card (None: leave it out) and what was done to it (None: nothing)."""
+    shown = repr(raw.decode("latin-1").rstrip()).replace('"', "'")
+    shown = f"({shown if len(shown) < 40 else shown[:36] + '...' + shown[-1]})"
+    change = None
+    if any(not 32 <= byte < 127 for byte in raw):
+        raw = bytes(byte if 32 <= byte < 127 else ord("?") for byte in raw)
+        change = f"{shown} holds characters that are not ASCII; they are replaced by '?'"
+    card = raw.decode("ascii")
+    dropped = f"{shown} is not valid FITS and is left out"
+    keyword = card[:8]
+    if keyword in ("        ", "COMMENT ", "HISTORY "):
+        return card, change
+    if keyword == "CONTINUE":
+        return (card, change) if continued and _CONTINUE.match(card[8:]) else (None, dropped)
+    if keyword == "HIERARCH":
+        return (card, change) if _HIERARCH.match(card[8:]) else (None, dropped)
+    if _KEYWORD.match(keyword) is None or (card[8:10] == "= " and _VALUE.match(card[10:]) is None):
+        return None, dropped
+    if card[8:10] != "= " and "=" in card[8:12]:
+        return None, dropped
+    return card, change
+
+
+def _raise_wcsaxes(cards: list[str]) -> str | None:
+    """Set WCSAXES, in place, to the highest axis that a card names; return what was done."""
+    position, declared, highest, first = -1, 0, 0, ""
+    for i, card in enumerate(cards):
+        keyword = card[:8].rstrip()
+        if keyword == "WCSAXES":
+            value = parse_value(card[10:])
+            position, declared = i, value if isinstance(value, int) else 0
+        match = _AXIS.match(keyword) or _AXES.match(keyword)
+        if match is not None:
+            axis = max(int(group) for group in match.groups())
+            if axis > highest:
+                highest, first = axis, keyword
+    if position < 0 or declared <= 0 or highest <= declared:
+        return None
+    cards[position] = f"WCSAXES = {highest:>20d}{cards[position][30:]}"
+    return f"WCSAXES = {declared} is raised to {highest}, because {first} is given"

@@ -1,0 +1,217 @@
+"""One calints file: what its headers say, and where its planes are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tso3.errors import InputError
+from tso3.io.fitsfile import Hdu, header_value, scan_hdus
+from tso3.io.times import IntTimes, read_times
+from tso3.modes import MODES, Mode, mode_of
+
+if TYPE_CHECKING:
+    from astropy.io import fits
+
+__all__ = ["PLANES", "REQUIRED_PLANES", "Plane", "Segment", "read_segment"]
+
+PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+"""Planes with one value per pixel and integration, by EXTNAME."""
+
+REQUIRED_PLANES = ("SCI", "ERR", "DQ")
+"""Without these a file cannot be reduced; variances may be missing."""
+
+_TOP_BIT = 2**31
+
+
+@dataclass(frozen=True)
+class Plane:
+    """
+    Where a plane lies in its file.
+
+    Attributes
+    ----------
+    offset : int
+        Byte of its first pixel.
+    dtype : str
+        numpy type on disk: ``">f4"``, or ``">i4"`` for DQ.
+    shape : tuple of int
+        (n_int, ny, nx).
+    top_bit : bool
+        True if the integers on disk are offset by 2^31 (BZERO), which is the same as their top bit inverted.
+    """
+
+    offset: int
+    dtype: str
+    shape: tuple[int, int, int]
+    top_bit: bool = False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """
+    One calints file, without its pixels.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    mode : tso3.modes.Mode
+        Its row in the table of modes.
+    hdus : tuple of Hdu
+        All its units, in order.
+    planes : dict of str to Plane
+        SCI, ERR, DQ and those of the variances that exist.
+    n_int, ny, nx : int
+        Shape of the planes.
+    int_start : int
+        Number of its first integration in the exposure, 1-based (INTSTART, else 1).
+    number : int
+        EXSEGNUM, else 1.
+    model_type : str
+        DATAMODL; empty if absent.
+    times : IntTimes
+        Times of its integrations.
+    """
+
+    path: Path
+    mode: Mode
+    hdus: tuple[Hdu, ...]
+    planes: dict[str, Plane]
+    n_int: int
+    ny: int
+    nx: int
+    int_start: int
+    number: int
+    model_type: str
+    times: IntTimes
+
+    @property
+    def primary(self) -> fits.Header:
+        """Header of the PRIMARY unit (read-only)."""
+        return self.hdus[0].header
+
+    @property
+    def sci(self) -> fits.Header:
+        """Header of the SCI unit (read-only)."""
+        return next(h.header for h in self.hdus if h.name == "SCI")
+
+    @property
+    def stem(self) -> str:
+        """File name without ``.fits`` and without ``_calints``."""
+        return self.path.name.removesuffix(".fits").removesuffix("_calints")
+
+    @property
+    def int_stop(self) -> int:
+        """Number of its last integration, plus one."""
+        return self.int_start + self.n_int
+
+    def header(self, key: str, default: object = None) -> object:
+        """Return a keyword of PRIMARY, else of SCI, else ``default``; an undefined value counts as absent."""
+        from astropy.io.fits.card import Undefined
+
+        for header in (self.primary, self.sci):
+            value = header.get(key)
+            if value is not None and not isinstance(value, Undefined):
+                return value.strip() if isinstance(value, str) else value
+        return default
+
+    def hdu(self, name: str) -> Hdu | None:
+        """Return the first unit of that EXTNAME, or None."""
+        return next((h for h in self.hdus if h.name == name), None)
+
+
+def read_segment(path: str | Path) -> Segment:
+    """
+    Return what a calints file holds; only its headers and INT_TIMES are read.
+
+    Parameters
+    ----------
+    path : path-like
+        A calints file of a time-series exposure. A 2-D SCI plane is one integration.
+
+    Returns
+    -------
+    segment : Segment
+        Its units, planes, numbers and times.
+
+    Raises
+    ------
+    InputError
+        If it is no FITS file, damaged, of another exposure type, or lacks SCI, ERR or DQ.
+
+    Warns
+    -----
+    tso3.errors.Tso3Warning
+        If times are not in INT_TIMES.
+    """
+    path = Path(path)
+    hdus = scan_hdus(path)
+    primary = hdus[0].header
+    mode = _check_mode(primary, path)
+    planes = {name: plane for name in PLANES if (plane := _find_plane(hdus, name, path)) is not None}
+    shape = planes["SCI"].shape
+    for name, plane in planes.items():
+        if plane.shape != shape:
+            raise InputError(f"{name} has shape {plane.shape}, SCI {shape}; they must be equal", path)
+    if min(shape) < 1:
+        raise InputError(f"SCI has shape {shape}: it holds no pixels", path)
+    int_start = header_value(primary, "INTSTART", int, path)
+    number = header_value(primary, "EXSEGNUM", int, path)
+    first = 1 if int_start is None else int(int_start)  # type: ignore[call-overload]
+    if first < 1:
+        raise InputError(f"INTSTART = {first}, but integrations are numbered from 1; correct the header", path)
+    return Segment(
+        path=path,
+        mode=mode,
+        hdus=hdus,
+        planes=planes,
+        n_int=shape[0],
+        ny=shape[1],
+        nx=shape[2],
+        int_start=first,
+        number=1 if number is None else int(number),  # type: ignore[call-overload]
+        model_type=str(header_value(primary, "DATAMODL", str, path) or ""),
+        times=read_times(hdus, path, first, shape[0]),
+    )
+
+
+def _check_mode(primary: fits.Header, path: Path) -> Mode:
+    """Return the mode of a file, or raise."""
+    exp_type = header_value(primary, "EXP_TYPE", str, path)
+    tsovisit = header_value(primary, "TSOVISIT", bool, path)
+    mode = mode_of(None if exp_type is None else str(exp_type), bool(tsovisit))
+    if mode is not None:
+        return mode
+    if exp_type is not None and str(exp_type).upper() in MODES:
+        raise InputError(f"EXP_TYPE {exp_type} without TSOVISIT = T is not a time series; reduce it as an image", path)
+    found = "has no EXP_TYPE" if exp_type is None else f"EXP_TYPE {exp_type} is not reduced by tso3"
+    raise InputError(f"{found}; it takes {', '.join(MODES)}", path)
+
+
+def _find_plane(hdus: tuple[Hdu, ...], name: str, path: Path) -> Plane | None:
+    """Return where a plane is, None if it is absent and may be."""
+    found = [hdu for hdu in hdus if hdu.name == name]
+    if not found:
+        if name not in REQUIRED_PLANES:
+            return None
+        present = ", ".join(hdu.name for hdu in hdus if hdu.name in PLANES) or "none of the planes"
+        raise InputError(f"has no {name} plane ({present} found); a calints file is needed", path)
+    if len(found) > 1:
+        raise InputError(f"holds {len(found)} {name} planes; a time series has one slit and one {name} plane", path)
+    hdu = found[0]
+    if hdu.header.get("ZIMAGE") is True:
+        raise InputError(f"{name} is a compressed image; pixels are read by position: unpack it first (funpack)", path)
+    shape = hdu.shape
+    if str(hdu.header.get("XTENSION", "")).strip() != "IMAGE" or len(shape) not in (2, 3):
+        raise InputError(f"{name} is not an image of 2 or 3 axes", path)
+    wanted = 32 if name == "DQ" else -32
+    if hdu.header["BITPIX"] != wanted:
+        raise InputError(f"{name} has BITPIX {hdu.header['BITPIX']}; in calints it is {wanted}", path)
+    zero, scale = header_value(hdu.header, "BZERO", float, path), header_value(hdu.header, "BSCALE", float, path)
+    zero, scale = 0.0 if zero is None else zero, 1.0 if scale is None else scale
+    if scale != 1.0 or zero not in ((0.0, float(_TOP_BIT)) if name == "DQ" else (0.0,)):
+        raise InputError(f"{name} is scaled (BZERO {zero}, BSCALE {scale}); in calints it is not", path)
+    cube = shape if len(shape) == 3 else (1, *shape)
+    return Plane(hdu.data_offset, ">i4" if name == "DQ" else ">f4", cube, top_bit=zero != 0.0)  # type: ignore[arg-type]

@@ -45,8 +45,8 @@ def _tso3(
     """Stage 3 of the JWST calibration pipeline for time series: from calints to light curves."""
 
 
-@app.command()
-def run(
+@app.command("run")
+def _run(
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT", help="An association (JSON), *_calints.fits files, or a quoted glob."),
@@ -141,8 +141,8 @@ def run(
     )
 
 
-@app.command()
-def demo(
+@app.command("demo")
+def _demo(
     output_dir: _Output = Path("tso3_demo"),
     n_int: Annotated[int, typer.Option(min=10, help="Integrations.")] = 240,
     seed: _Seed = 1,
@@ -154,8 +154,8 @@ def demo(
     run_demo(output_dir, n_int=n_int, seed=seed, quiet=quiet)
 
 
-@app.command()
-def simulate(
+@app.command("simulate")
+def _simulate(
     mode: Annotated[str, typer.Argument(help="EXP_TYPE, such as NRS_BRIGHTOBJ.")],
     output_dir: _Output = Path("."),
     n_int: Annotated[int, typer.Option(min=1, help="Integrations of each exposure.")] = 100,
@@ -170,8 +170,8 @@ def simulate(
     run_simulate(mode, output_dir, n_int=n_int, segments=segments, seed=seed, depth=depth, quiet=quiet)
 
 
-@app.command()
-def params(
+@app.command("params")
+def _params(
     step: Annotated[str | None, typer.Argument(help="One step only.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="The page of the documentation.")] = False,
 ) -> None:

@@ -1,0 +1,179 @@
+"""What can be typed, how it ends, and what it costs before any work begins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from tso3.cli import main
+from tso3.cli.params import markdown, rows
+from tso3.cli.run import running
+from tso3.errors import Tso3Warning
+from tso3.parameters import Parameters
+
+DOCS = Path(__file__).parents[1] / "docs"
+HEAVY = (
+    "numpy",
+    "pydantic",
+    "astropy",
+    "numba",
+    "asdf",
+    "stdatamodels",
+    "gwcs",
+    "scipy",
+    "matplotlib",
+    "tso3.pipeline",
+)
+
+
+def imported_by(*arguments):
+    """Names of all modules that a ``tso3`` command has imported when it ends."""
+    code = f"import sys; from tso3.cli import main; main({list(arguments)!r}); print('MODULES', *sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments):
+    assert imported_by(*arguments) & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "simulate"])
+def test_help_of_a_command_imports_no_arrays(command):
+    assert imported_by(command, "--help") & set(HEAVY) <= {"pydantic"}  # which typer itself uses for numbers
+
+
+def test_params_imports_no_arrays():
+    assert imported_by("params") & set(HEAVY) == {"pydantic"}
+
+
+def test_import_of_the_package_costs_nothing():
+    code = "import sys, tso3; assert 'tso3.errors' not in sys.modules; tso3.Tso3Error; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & set(HEAVY) == set()
+
+
+def test_public_names_exist():
+    import tso3
+
+    for name in tso3.__all__:
+        assert getattr(tso3, name) is not None
+        assert name in dir(tso3)
+    with pytest.raises(AttributeError, match="no attribute 'rn'"):
+        tso3.rn  # noqa: B018
+
+
+def best_time(command, repeat=5):
+    """Shortest wall time of a process, which is the least disturbed one."""
+    times = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def test_start_up_stays_near_a_bare_typer_program(tmp_path):
+    script = tmp_path / "bare.py"
+    script.write_text("import typer\napp = typer.Typer()\n@app.command()\ndef bare(x: int = 1):\n    pass\napp()\n")
+    bare = best_time([sys.executable, script, "--help"])
+    assert best_time([sys.executable, "-m", "tso3", "--help"]) < 2 * bare
+    assert best_time([sys.executable, "-m", "tso3", "params"]) < 4 * bare
+
+
+def test_version(capsys):
+    import tso3
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tso3 {tso3.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "Missing argument 'INPUT'"),
+        (["rnu"], "No such command 'rnu'"),
+        (["run", "a.json", "--workers", "0"], "Invalid value for '--workers'"),
+        (["run", "a.json", "--set", "outlier_detection.snr=-1"], "outlier_detection.snr = -1: must be greater than 0"),
+        (["run", "a.json", "--preset", "best"], "there is no preset 'best'; known are default and archive"),
+        (["run", "a.json", "--skip", "extract1d"], "there is no step 'extract1d'; did you mean extract_1d?"),
+        (["run", "a.json", "--config", "absent.toml"], "absent.toml: there is no such parameter file"),
+        (["params", "extract"], "there is no step 'extract'"),
+    ],
+)
+def test_mistakes_are_one_line_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    (line,) = shown.err.splitlines()
+    assert line.startswith("tso3: error: ")
+    assert message in line
+    assert shown.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interruption_is_one_line_and_code_130(monkeypatch, capsys):
+    def interrupted(request):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tso3.cli.run.run_and_report", interrupted)
+    assert main(["run", "a.json"]) == 130
+    assert capsys.readouterr().err.strip() == "tso3: interrupted"
+
+
+def test_operating_system_errors_are_one_line(monkeypatch, capsys):
+    def full(request):
+        raise OSError(28, "No space left on device", "out/a_crfints.fits")
+
+    monkeypatch.setattr("tso3.cli.run.run_and_report", full)
+    assert main(["run", "a.json"]) == 2
+    assert capsys.readouterr().err == "tso3: error: out/a_crfints.fits: No space left on device\n"
+
+
+def test_defects_keep_their_traceback(monkeypatch):
+    def defect(request):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tso3.cli.run.run_and_report", defect)
+    with pytest.raises(ZeroDivisionError):
+        main(["run", "a.json"])
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("quiet", [True, False])
+def test_warnings_are_one_line_each_and_shown_once(capsys, quiet):
+    with running(quiet=quiet) as (_, shown):
+        for _ in range(3):
+            warnings.warn("a.fits: INT_TIMES is missing;\n times come from the header", Tso3Warning, stacklevel=1)
+        warnings.warn("of another package", UserWarning, stacklevel=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("tso3: warning: a.fits: INT_TIMES is missing; times come from the header")
+    assert shown == {"a.fits: INT_TIMES is missing; times come from the header"}
+
+
+def test_params_lists_every_parameter(capsys):
+    assert main(["params"]) == 0
+    text = capsys.readouterr().out
+    declared = [(s, n) for s, f in Parameters.model_fields.items() for n in f.annotation.model_fields]
+    assert [(row.step, row.name) for row in rows()] == declared
+    for row in rows():
+        assert row.name in text
+        assert row.meaning, f"{row.step}.{row.name} has no meaning"
+
+
+def test_params_of_one_step(capsys):
+    assert main(["params", "white_light"]) == 0
+    text = capsys.readouterr().out
+    assert "max_wavelength" in text
+    assert "micron" in text
+    assert "outlier_detection" not in text
+
+
+def test_parameters_page_is_current(capsys):
+    assert main(["params", "--markdown"]) == 0
+    assert capsys.readouterr().out == markdown() == (DOCS / "parameters.md").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import QTable
+
 from compare import Comparison, trees, values
 from compare_products import Threshold, archive_median, crfints, ecsv, products, x1dints
 

@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "run": "tso3.pipeline",
-    "RunResult": "tso3.pipeline",
+    "RunResult": "tso3.result",
+    "open_spectra": "tso3.io.spectra_dataset",
     "Parameters": "tso3.parameters",
     "preset": "tso3.parameters",
     "simulate": "",
@@ -31,6 +32,7 @@ __all__ = [
     "RunResult",
     "Tso3Error",
     "Tso3Warning",
+    "open_spectra",
     "preset",
     "run",
     "simulate",
@@ -39,8 +41,10 @@ __all__ = [
 if TYPE_CHECKING:
     from tso3 import simulate
     from tso3.errors import InputError, OutputError, ParameterError, ReferenceFileError, Tso3Error, Tso3Warning
+    from tso3.io.spectra_dataset import open_spectra
     from tso3.parameters import Parameters, preset
-    from tso3.pipeline import RunResult, run
+    from tso3.pipeline import run
+    from tso3.result import RunResult
 
 
 def __getattr__(name: str) -> Any:

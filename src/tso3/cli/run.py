@@ -15,7 +15,7 @@ from tso3.errors import Tso3Warning
 from tso3.progress import Progress, make_progress
 
 if TYPE_CHECKING:
-    from tso3.pipeline import RunResult
+    from tso3.result import RunResult
 
 __all__ = ["Request", "run_and_report", "running"]
 
@@ -36,6 +36,7 @@ class Request:
     workers: int | None = None
     block_size: int | None = None
     figure: bool = False
+    mid_transit: float | None = None
     quiet: bool = False
     verbose: bool = False
 
@@ -80,7 +81,7 @@ def run_and_report(request: Request) -> RunResult:
             block_size=request.block_size,
             progress=progress,
         )
-        figures = _draw(result, request.output_dir) if request.figure else []
+        figures = _draw(result, request.mid_transit) if request.figure else []
     if not request.quiet:
         from tso3.cli.summary import print_summary
 
@@ -91,10 +92,11 @@ def run_and_report(request: Request) -> RunResult:
     return result
 
 
-def _draw(result: RunResult, output_dir: Path) -> list[Path]:
-    from tso3.report import write_light_curve_figures
+def _draw(result: RunResult, mid_transit: float | None) -> list[Path]:
+    from tso3.report.files import write_light_curve
 
-    return write_light_curve_figures(result, output_dir)
+    path = write_light_curve(result, mid_transit=mid_transit)
+    return [] if path is None else [path]
 
 
 @contextmanager

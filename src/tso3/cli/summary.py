@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tso3.pipeline import RunResult
+    from tso3.result import RunResult
 
 __all__ = ["print_summary"]
 
@@ -57,7 +57,7 @@ def _exposures(result: RunResult) -> Table:
     for heading in ("integrations", "pixels flagged", "scatter [ppm]", "photon limit [ppm]", "ratio"):
         table.add_column(heading, justify="right")
     for exposure in result.exposures:
-        scatter, limit = exposure.scatter_ppm, exposure.photon_limit_ppm
+        scatter, limit = exposure.scatter_ppm, exposure.limit_ppm
         known = math.isfinite(scatter) and math.isfinite(limit) and limit > 0
         table.add_row(
             exposure.name,

@@ -1,1 +1,14 @@
 """Figures: axes in, artists out."""
+
+from tso3.report.detector import BoxAperture, CircularAperture, plot_median_image, plot_spectrum
+from tso3.report.light_curve import LightCurve, light_curves, plot_white_light
+
+__all__ = [
+    "BoxAperture",
+    "CircularAperture",
+    "LightCurve",
+    "light_curves",
+    "plot_median_image",
+    "plot_spectrum",
+    "plot_white_light",
+]

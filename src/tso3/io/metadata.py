@@ -200,10 +200,8 @@ def cards_of(values: Mapping[str, Value], hdu: str) -> list[tuple[str, Value, st
 
 def _fitting(value: Value, comment: str) -> str:
     """Return as much of a comment as its card has room for; a value that needs more than one card has room for all."""
-    if not isinstance(value, str):
-        return comment
-    width = max(len(value.replace("'", "''")), 8) + 2
-    return comment if width > 70 else comment[: max(0, 80 - 10 - max(width, 20) - 3)]
+    width = max(len(value.replace("'", "''")), 8) + 2 if isinstance(value, str) else 20
+    return comment if width > 70 else comment[: 80 - len("KEYWORD = ") - max(width, 20) - len(" / ")]
 
 
 def read_values(header: fits.Header, filename: str, hdu: str = "PRIMARY") -> dict[str, Value]:

@@ -1,0 +1,396 @@
+"""
+Writer of the product of spectra (``x1dints``), which fills a file that is laid out before the first spectrum exists.
+
+The file has the layout of the archive (jwst 3.0.0, TSOMultiSpecModel): PRIMARY, INT_TIMES, one EXTRACT1D table per
+detector and spectral order (or per segment as well), HDRTAB, then our companion tables, and ASDF at the end. How many
+integrations and wavelengths there will be is known from the plan of extraction, so headers are written first, the
+space of the tables is reserved, and rows go to their byte offsets as blocks of integrations finish, in any order and
+from any thread. Memory does not grow with the number of integrations.
+
+``stdatamodels`` keeps, of several units that it does not know, only the last of each EXTNAME. The companion of
+EXTRACT1D, EXTVER 1 is therefore called ``TSO3_EXTRACT1D`` and that of EXTVER n ``TSO3_EXTRACT1D_n``; both have the
+EXTVER of their partner, which a card X1DVER repeats (EXTVER itself is lost in a save by ``stdatamodels``).
+
+Typical use (``pipeline``)::
+
+    plans = [SpectrumPlan(exposure, header, wavelength), ...]
+    with x1dints_writer(path, observation, plans, layout="detector", ...) as writer:
+        writer.write(exposure.name, spectra)      # as blocks finish
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.errors import OutputError
+from tso3.io.atomic import atomic_path
+from tso3.io.exposure import Observation
+from tso3.io.fitsfile import padded
+from tso3.io.metadata import Blended, Member, Provenance, blend, cards_of
+from tso3.io.schemas import Value
+from tso3.io.times import IntTimes
+from tso3.io.x1dplan import SpectrumPlan, TableSpec, plan_tables
+from tso3.io.x1dtable import ARCHIVE_COLUMNS, UNSIGNED, Column, asdf_datatype, row_dtype, source_type_column
+from tso3.io.x1dtree import asdf_bytes, link, link_to_array, product_tree, read_cal_logs, spectrum_entry
+from tso3.io.x1dunits import (
+    Unit,
+    asdf_header,
+    companion_name,
+    companion_unit,
+    int_times_array,
+    small_table,
+    spectra_unit,
+)
+
+__all__ = ["SpectrumPlan", "TableSpec", "X1dintsWriter", "companion_name", "plan_tables", "x1dints_writer"]
+
+_BUFFER = 2**21
+"""Bytes that are converted and written at a time: small enough to stay in the cache."""
+
+_TIME_COLUMNS = {
+    "MJD-BEG": "start_mjd_utc",
+    "MJD-AVG": "mid_mjd_utc",
+    "MJD-END": "end_mjd_utc",
+    "TDB-BEG": "start_bjd_tdb",
+    "TDB-MID": "mid_bjd_tdb",
+    "TDB-END": "end_bjd_tdb",
+}
+
+
+def x1dints_writer(
+    path: str | Path,
+    observation: Observation,
+    plans: Sequence[SpectrumPlan],
+    *,
+    layout: str,
+    source_type_column: bool,
+    steps: Mapping[str, str],
+    provenance: Provenance,
+    files: Sequence[Path] = (),
+) -> X1dintsWriter:
+    """
+    Return the writer of an observation's spectra, with all metadata blended.
+
+    Parameters
+    ----------
+    path : path-like
+        The product, ``<product>_x1dints.fits``.
+    observation : Observation
+        What is reduced.
+    plans : sequence of SpectrumPlan
+        By exposure, then spectral order.
+    layout : {"detector", "segment"}
+        Parameter ``x1dints.layout``.
+    source_type_column : bool
+        Parameter ``x1dints.source_type_column``.
+    steps : mapping of str to str
+        Status by step, see `tso3.io.metadata.blend`.
+    provenance : Provenance
+        Versions, parameters and references of the run.
+    files : sequence of Path, optional
+        Input files in the order of the association; by default by exposure, then time.
+
+    Returns
+    -------
+    writer : X1dintsWriter
+        A context manager.
+    """
+    date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+    given = {Path(file).name: i for i, file in enumerate(files)}
+    segments = sorted(observation.segments, key=lambda s: given.get(s.path.name, len(given)))
+    blended = blend(
+        [Member(segment.path.name, segment.primary) for segment in segments],
+        filename=Path(path).name,
+        date=date,
+        steps=steps,
+        references=provenance.references,
+        association=(observation.asn_pool, observation.asn_table),
+    )
+    return X1dintsWriter(
+        path,
+        plan_tables(plans, "segment" if layout == "segment" else "detector", files),
+        blended=blended,
+        times=observation.exposures[0].times,
+        provenance=provenance,
+        source_type_column=source_type_column,
+        cal_logs=read_cal_logs(segments[0]),
+    )
+
+
+class X1dintsWriter:
+    """
+    A product of spectra that is filled row by row; a context manager.
+
+    The file appears under its name when the block ends without an exception, and only if every row was written.
+
+    Parameters
+    ----------
+    path : path-like
+        The product.
+    tables : sequence of TableSpec
+        In the order of their EXTVER.
+    blended : Blended
+        Metadata of the product and HDRTAB.
+    times : IntTimes
+        Rows of INT_TIMES: those of the first detector.
+    provenance : Provenance
+        How the product is made.
+    source_type_column : bool, optional
+        Whether EXTRACT1D gets a SOURCE_TYPE column.
+    cal_logs : mapping, optional
+        Logs of the earlier pipelines.
+
+    Examples
+    --------
+    See ``tests/io/test_x1dints.py``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        tables: Sequence[TableSpec],
+        *,
+        blended: Blended,
+        times: IntTimes,
+        provenance: Provenance,
+        source_type_column: bool = True,
+        cal_logs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._tables = tuple(tables)
+        self._blended = blended
+        self._int_times = int_times_array(times)
+        self._provenance = provenance
+        self._with_source_type = source_type_column
+        self._cal_logs = dict(cal_logs or {})
+        self._written = [np.zeros(table.n_int, dtype=np.bool_) for table in self._tables]
+        self._units: list[Unit] = []
+        self._offsets: list[int] = []
+        self._local = threading.local()
+        self._stack = ExitStack()
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self.path))
+            self._descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
+            stack.callback(os.close, self._descriptor)
+            self._lay_out()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        with ExitStack() as stack:
+            stack.push(self._stack.pop_all())
+            if kind is not None:
+                return stack.__exit__(kind, error, traceback)
+            self._finish()
+        return None
+
+    # ------------------------------------------------------------------ rows
+
+    def write(self, name: str, spectra: Any) -> None:
+        """
+        Write the spectra of consecutive integrations of one exposure; safe to call from several threads.
+
+        Parameters
+        ----------
+        name : str
+            Name of the exposure (``Exposure.name``).
+        spectra : tso3.core.spectra.Spectra, or any object with its attributes
+            ``start`` is the index of the first integration in the exposure. Not modified, not kept.
+
+        Raises
+        ------
+        ValueError
+            If no table has such rows or such wavelengths.
+        """
+        order, start = int(spectra.header.spectral_order), int(spectra.start)
+        stop = start + spectra.flux.shape[0]
+        done = 0
+        for i, table in enumerate(self._tables):
+            first, last = max(start, table.start), min(stop, table.stop)
+            if table.name != name or table.order != order or first >= last:
+                continue
+            if spectra.flux.shape[1] != table.n_wave:
+                raise ValueError(f"{spectra.flux.shape[1]} wavelengths, but the table of {name} has {table.n_wave}")
+            self._write_rows(i, first - table.start, spectra, first - start, last - start)
+            done += last - first
+        if done != stop - start:
+            raise ValueError(f"integrations {start}-{stop - 1} of {name}, order {order}, are not all in the tables")
+
+    def update(self, index: int, values: Mapping[str, Value]) -> None:
+        """
+        Change metadata of a spectrum that is known only at the end.
+
+        Parameters
+        ----------
+        index : int
+            Which table, from 0.
+        values : mapping
+            By path in the tree, for example ``{"spec.extraction_ystart": 12.5}``; the table must have had a value
+            for it before, since its header has its final length.
+        """
+        unknown = values.keys() - self._tables[index].values.keys()
+        if unknown:
+            raise ValueError(f"no place was reserved for {', '.join(sorted(unknown))}")
+        self._tables[index].values.update(values)
+
+    def _write_rows(self, index: int, row: int, spectra: Any, first: int, last: int) -> None:
+        """Write rows of one table and of its companion."""
+        table = self._tables[index]
+        for unit, offset in zip(self._units, self._offsets, strict=True):
+            if unit.spec != index:
+                continue
+            dtype = row_dtype(unit.columns, table.n_wave)
+            step = max(1, _BUFFER // dtype.itemsize)
+            for begin in range(first, last, step):
+                end = min(begin + step, last)
+                at = row + begin - first
+                buffer = self._buffer(dtype, end - begin)
+                _fill(buffer, unit.columns, table, at, _rows_of(spectra, unit.columns, begin, end))
+                self._pwrite(buffer.view(np.uint8).data, offset + at * dtype.itemsize)
+        self._written[index][row : row + last - first] = True
+
+    def _buffer(self, dtype: np.dtype[np.void], n: int) -> NDArray[np.void]:
+        """Return a buffer of n rows that belongs to this thread."""
+        kept: dict[Any, NDArray[np.void]] = self._local.__dict__
+        key = f"{dtype.itemsize}.{len(dtype.names or ())}"
+        if key not in kept or kept[key].size < n:
+            kept[key] = np.empty(n, dtype=dtype)
+        return kept[key][:n]
+
+    def _pwrite(self, data: bytes | memoryview, offset: int) -> None:
+        """Write all bytes at an offset."""
+        view = memoryview(data)
+        while view:
+            n = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[n:], offset + n
+
+    # ---------------------------------------------------------------- layout
+
+    def _lay_out(self) -> None:
+        """Write all headers and small tables, and reserve the space of the others."""
+        self._units = self._plan_units()
+        offset = 0
+        for unit in self._units:
+            head = unit.header.tostring(padding=True).encode("ascii")
+            self._pwrite(head, offset)
+            self._offsets.append(offset + len(head))
+            self._pwrite(unit.data, self._offsets[-1])
+            offset = self._offsets[-1] + padded(unit.data_size)
+        self._end = offset
+        _reserve(self._descriptor, offset)
+
+    def _plan_units(self) -> list[Unit]:
+        """Return the units of the file but ASDF."""
+        return [
+            Unit(self._blended.header(self._provenance.cards())),
+            small_table("INT_TIMES", self._int_times),
+            *(spectra_unit(table, i, self._columns_of(table)) for i, table in enumerate(self._tables)),
+            small_table("HDRTAB", self._blended.hdrtab),
+            *(companion_unit(table, i) for i, table in enumerate(self._tables)),
+        ]
+
+    def _columns_of(self, table: TableSpec) -> tuple[Column, ...]:
+        """Return the columns of an EXTRACT1D table."""
+        return (*ARCHIVE_COLUMNS, source_type_column(table.source_type)) if self._with_source_type else ARCHIVE_COLUMNS
+
+    # ---------------------------------------------------------------- finish
+
+    def _finish(self) -> None:
+        """Write what was not known before: changed headers and the ASDF extension."""
+        for table, written in zip(self._tables, self._written, strict=True):
+            if not written.all():
+                raise RuntimeError(f"{np.count_nonzero(~written)} rows of {table.name} were never written")
+        for unit, offset in zip(self._units, self._offsets, strict=True):
+            if unit.header.get("EXTNAME") == "EXTRACT1D":
+                self._rewrite_header(unit, offset)
+        tree = asdf_bytes(self._tree())
+        unit = Unit(asdf_header(len(tree)), tree)
+        head = unit.header.tostring(padding=True).encode("ascii")
+        self._pwrite(head + tree + bytes(padded(len(tree)) - len(tree)), self._end)
+
+    def _rewrite_header(self, unit: Unit, offset: int) -> None:
+        """Write a header again if its values have changed."""
+        before = unit.header.tostring(padding=True)
+        for keyword, value, _ in cards_of(self._tables[unit.spec].values, "EXTRACT1D"):
+            unit.header[keyword] = value
+        after = unit.header.tostring(padding=True)
+        if len(after) != len(before):
+            raise OutputError("the header of a table has outgrown its place", self.path)
+        if after != before:
+            self._pwrite(after.encode("ascii"), offset - len(after))
+
+    def _tree(self) -> dict[str, Any]:
+        """Return the ASDF tree."""
+        date = str(self._blended.values["meta.date"])
+        spectra = []
+        for i, table in enumerate(self._tables):
+            datatype = asdf_datatype(self._columns_of(table), table.n_wave)
+            spectra.append(spectrum_entry(table, link("EXTRACT1D", i + 1, datatype, table.n_int), date))
+        links: dict[str, Any] = {
+            "hdrtab": link_to_array("HDRTAB", self._blended.hdrtab),
+            "int_times": link_to_array("INT_TIMES", self._int_times),
+            "tso3": self._provenance.tree(),
+        }
+        if self._cal_logs:
+            links["cal_logs"] = self._cal_logs
+        return product_tree(self._blended, spectra, links)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Give a file its size, with the blocks on disk if the file system can, so that a full disk shows at once."""
+    os.ftruncate(descriptor, size)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def _rows_of(spectra: Any, columns: Sequence[Column], begin: int, end: int) -> dict[str, NDArray[Any]]:
+    """Return the vector columns of some integrations; those that do not change with time as they are."""
+    rows: dict[str, NDArray[Any]] = {}
+    for column in columns:
+        if column.vector:
+            array = np.asarray(getattr(spectra, column.key))
+            rows[column.name] = array if array.ndim == 1 else array[begin:end]
+    return rows
+
+
+def _fill(
+    buffer: NDArray[np.void], columns: Sequence[Column], table: TableSpec, at: int, vectors: Mapping[str, NDArray[Any]]
+) -> None:
+    """Fill rows of the file from arrays: the only pass over the numbers, big-endian as they are stored."""
+    here = slice(at, at + buffer.size)
+    for column in columns:
+        target = buffer[column.name]
+        if column.vector and column.unsigned:
+            np.bitwise_xor(vectors[column.name], np.uint32(UNSIGNED), out=target.view(">u4"))
+        elif column.vector:
+            target[...] = vectors[column.name]
+        elif column.name == "INT_NUM":
+            target[...] = table.times.int_num[here]
+        elif column.name == "SEGMENT":
+            target[...] = table.segment[here]
+        elif column.name == "N_ALONGDISP":
+            target[...] = table.n_wave - UNSIGNED
+        elif column.name == "SOURCE_TYPE":
+            target[...] = table.source_type.encode("ascii", "replace")
+        else:
+            target[...] = getattr(table.times, _TIME_COLUMNS[column.name])[here]

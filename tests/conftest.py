@@ -14,7 +14,8 @@ def make_calints(path, n_int=4, ny=5, nx=7, seed=0, **keywords):
     primary = fits.PrimaryHDU()
     cards = {
         "TELESCOP": "JWST", "FILENAME": path.name, "DATAMODL": "SlitModel", "EXP_TYPE": "NRS_BRIGHTOBJ",
-        "TSOVISIT": True, "INSTRUME": "NIRSPEC", "DETECTOR": "NRS1", "FILTER": "F290LP", "GRATING": "G395H", "SUBARRAY": "SUB2048",
+        "TSOVISIT": True, "INSTRUME": "NIRSPEC", "DETECTOR": "NRS1", "FILTER": "F290LP", "GRATING": "G395H",
+        "SUBARRAY": "SUB2048",
         "PROGRAM": "01366", "OBSERVTN": "003", "VISIT": "001", "VISITGRP": "04", "SEQ_ID": "1", "ACT_ID": "01",
         "EXPOSURE": "00001", "EXPSTART": 59791.0, "EXPEND": 59791.0 + n_int * 16.2 / 86400, "EFFINTTM": 16.0,
         "TGROUP": 0.9, "NINTS": n_int, "INTSTART": 1, "INTEND": n_int, "EXSEGNUM": 1,

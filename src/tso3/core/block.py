@@ -22,7 +22,7 @@ class Block:
     data, err : ndarray of float32, shape (n_int, ny, nx)
         Stack and its 1-sigma error, in the unit of the input; NaN where ``mask``.
     dq : ndarray of uint32, shape (n_int, ny, nx)
-        Quality bits, those of outlier detection included.
+        Quality bits, those of outlier detection included. Like ``err``, None where the consumer does not read it.
     mask : ndarray of bool, shape (n_int, ny, nx)
         True where bad.
     var_poisson, var_rnoise, var_flat : ndarray of float32 or None, shape (n_int, ny, nx)
@@ -31,8 +31,8 @@ class Block:
 
     start: int
     data: NDArray[np.float32]
-    err: NDArray[np.float32]
-    dq: NDArray[np.uint32]
+    err: NDArray[np.float32] | None
+    dq: NDArray[np.uint32] | None
     mask: NDArray[np.bool_]
     var_poisson: NDArray[np.float32] | None
     var_rnoise: NDArray[np.float32] | None

@@ -1,0 +1,121 @@
+"""Planes as they are on disk to arrays of the machine, with the mask of bad samples, in one pass over the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["convert_frames", "to_float"]
+
+_DO_NOT_USE = np.uint32(1)
+_EXPONENT = np.uint32(0x7F800000)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _swap(word):  # type: ignore[no-untyped-def]
+    return (
+        (word >> np.uint32(24))
+        | ((word >> np.uint32(8)) & np.uint32(0xFF00))
+        | ((word << np.uint32(8)) & np.uint32(0xFF0000))
+        | (word << np.uint32(24))
+    )
+
+
+@njit(cache=True, nogil=True)
+def _convert(sci, err, dq, flip, data_out, err_out, dq_out, mask_out):  # type: ignore[no-untyped-def]
+    for i in range(sci.size):
+        a = _swap(sci[i])
+        b = _swap(err[i])
+        q = _swap(dq[i]) ^ flip
+        data_out[i] = a
+        err_out[i] = b
+        dq_out[i] = q
+        bad = (a & _EXPONENT) == _EXPONENT
+        bad |= (b & _EXPONENT) == _EXPONENT
+        bad |= (q & _DO_NOT_USE) != 0
+        mask_out[i] = bad
+
+
+@njit(cache=True, nogil=True)
+def _swap_all(raw, out):  # type: ignore[no-untyped-def]
+    for i in range(raw.size):
+        out[i] = _swap(raw[i])
+
+
+def _words(array: NDArray[np.generic]) -> NDArray[np.uint32]:
+    """Return the 32-bit words of a contiguous array, without regard to its byte order."""
+    return array.reshape(-1).view(np.uint32)
+
+
+def convert_frames(
+    raw: Mapping[str, NDArray[np.generic]],
+    data: NDArray[np.float32],
+    err: NDArray[np.float32],
+    dq: NDArray[np.uint32],
+    mask: NDArray[np.bool_],
+    *,
+    top_bit: bool,
+) -> None:
+    """
+    Fill native stacks and their mask from raw SCI, ERR and DQ.
+
+    Parameters
+    ----------
+    raw : mapping of str to ndarray, big-endian, shape (n_int, n_rows, nx)
+        ``SCI``, ``ERR``, ``DQ``, as `tso3.io.reader.Reader.read` gives them. Not modified.
+    data, err : ndarray of float32
+        Filled; same shape, contiguous.
+    dq : ndarray of uint32
+        Filled with the quality bits.
+    mask : ndarray of bool
+        Filled: True where SCI or ERR is not finite or DQ has DO_NOT_USE.
+    top_bit : bool
+        True if DQ is stored with an offset of 2^31.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.io.convert import convert_frames
+    >>> raw = {"SCI": np.array([1, np.nan, 3], ">f4"), "ERR": np.ones(3, ">f4"), "DQ": np.array([0, 0, 5], ">i4")}
+    >>> data, err = np.empty(3, np.float32), np.empty(3, np.float32)
+    >>> dq, mask = np.empty(3, np.uint32), np.empty(3, bool)
+    >>> convert_frames(raw, data, err, dq, mask, top_bit=False)
+    >>> data, dq, mask
+    (array([ 1., nan,  3.], dtype=float32), array([0, 0, 5], dtype=uint32), array([False,  True,  True]))
+    """
+    flip = np.uint32(2**31 if top_bit else 0)
+    _convert(
+        _words(raw["SCI"]),
+        _words(raw["ERR"]),
+        _words(raw["DQ"]),
+        flip,
+        _words(data),
+        _words(err),
+        _words(dq),
+        mask.reshape(-1),
+    )
+
+
+def to_float(raw: NDArray[np.generic], out: NDArray[np.float32]) -> NDArray[np.float32]:
+    """
+    Fill ``out`` with a big-endian float plane in the byte order of the machine, and return it.
+
+    Parameters
+    ----------
+    raw : ndarray of ``>f4``, contiguous
+        Not modified.
+    out : ndarray of float32, contiguous
+        Same size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.io.convert import to_float
+    >>> to_float(np.array([1, 2], ">f4"), np.empty(2, np.float32))
+    array([1., 2.], dtype=float32)
+    """
+    _swap_all(_words(raw), _words(out))
+    return out

@@ -1,0 +1,104 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+__all__ = ["ExposureSummary", "RunResult"]
+
+
+@dataclass(frozen=True)
+class ExposureSummary:
+    """
+    One exposure's share of a run.
+
+    Attributes
+    ----------
+    name : str
+        Name common to its segments.
+    detector : str
+        DETECTOR.
+    n_int : int
+        Integrations, all segments together.
+    n_flagged : int
+        Pixels newly flagged as outliers.
+    n_outlier_per_integration : tuple of int
+        The same per integration.
+    scatter_ppm, limit_ppm : float
+        Point-to-point scatter of the light curve and the scatter that photon and read noise alone would give [1e-6];
+        NaN where there is no light curve or no variance.
+    missing_fraction : float
+        Mean share of the light that fell on bad pixels.
+    """
+
+    name: str
+    detector: str
+    n_int: int
+    n_flagged: int
+    n_outlier_per_integration: tuple[int, ...]
+    scatter_ppm: float
+    limit_ppm: float
+    missing_fraction: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """
+    Paths of the products, and the light curve.
+
+    Attributes
+    ----------
+    products : dict of str to list of Path
+        Keys ``crfints``, ``x1dints``, ``phot``, ``whtlt``, ``median``; only those that were made.
+    exposures : tuple of ExposureSummary
+        In the order of the input.
+    white_light : QTable
+        The white-light table, or for imaging the photometry table.
+    seconds : float
+        Wall time of the run [s].
+    peak_memory : int
+        Largest resident memory of the process so far [byte], imports included.
+    warnings : tuple of str
+        What was repaired, replaced or left out.
+    references : tuple of str
+        Which reference file of each kind was used, and why.
+    """
+
+    products: dict[str, list[Path]]
+    exposures: tuple[ExposureSummary, ...]
+    white_light: QTable | None
+    seconds: float
+    peak_memory: int
+    warnings: tuple[str, ...] = field(default=())
+    references: tuple[str, ...] = field(default=())
+
+    @property
+    def n_int(self) -> int:
+        """Integrations of all exposures."""
+        return sum(e.n_int for e in self.exposures)
+
+    @property
+    def n_flagged(self) -> int:
+        """Pixels newly flagged as outliers in all exposures."""
+        return sum(e.n_flagged for e in self.exposures)
+
+    @property
+    def spectra(self) -> Any:
+        """
+        The spectra, opened lazily: an `xarray.Dataset` (time, wavelength), or one per detector and order.
+
+        Raises
+        ------
+        ValueError
+            If the run made no spectra.
+        """
+        from tso3.io.spectra_dataset import open_spectra
+
+        if not self.products.get("x1dints"):
+            raise ValueError("this run made no spectra: imaging, or extract_1d was skipped")
+        return open_spectra(self.products["x1dints"][0])

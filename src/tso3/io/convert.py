@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 __all__ = ["convert_frames", "to_float"]
 
+Words = NDArray[np.uint32]
+
 _DO_NOT_USE = np.uint32(1)
 _EXPONENT = np.uint32(0x7F800000)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _swap(word):  # type: ignore[no-untyped-def]
+def _swap(word: np.uint32) -> np.uint32:
     return (
         (word >> np.uint32(24))
         | ((word >> np.uint32(8)) & np.uint32(0xFF00))
@@ -25,7 +27,16 @@ def _swap(word):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _convert(sci, err, dq, flip, data_out, err_out, dq_out, mask_out):  # type: ignore[no-untyped-def]
+def _convert(
+    sci: Words,
+    err: Words,
+    dq: Words,
+    flip: np.uint32,
+    data_out: Words,
+    err_out: Words,
+    dq_out: Words,
+    mask_out: NDArray[np.bool_],
+) -> None:
     for i in range(sci.size):
         a = _swap(sci[i])
         b = _swap(err[i])
@@ -40,12 +51,12 @@ def _convert(sci, err, dq, flip, data_out, err_out, dq_out, mask_out):  # type: 
 
 
 @njit(cache=True, nogil=True)
-def _swap_all(raw, out):  # type: ignore[no-untyped-def]
+def _swap_all(raw: Words, out: Words) -> None:
     for i in range(raw.size):
         out[i] = _swap(raw[i])
 
 
-def _words(array: NDArray[np.generic]) -> NDArray[np.uint32]:
+def _words(array: NDArray[np.generic]) -> Words:
     """Return the 32-bit words of a contiguous array, without regard to its byte order."""
     return array.reshape(-1).view(np.uint32)
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tso3.core.median import rolling_median
 from tso3.core.model import ExposureModel
-from tso3.io.exposure import Exposure
 from tso3.io.convert import convert_frames
+from tso3.io.exposure import Exposure
 from tso3.io.reader import Reader
 from tso3.parameters import Survey
 

@@ -10,6 +10,7 @@ added in the text, and the offsets in the block index are moved along.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,13 +45,13 @@ class ExtraCard:
 
 
 def tree_value(content: bytes, path: Sequence[str]) -> str | None:
-    """
+    r"""
     Return the text of a scalar in the tree, None if there is none at that path.
 
     Examples
     --------
     >>> from tso3.io.asdftree import tree_value
-    >>> tree_value(b"#ASDF 1.0.0\\n---\\nmeta: {filename: a.fits}\\n...\\n", ("meta", "filename"))
+    >>> tree_value(b"#ASDF 1.0.0\n---\nmeta: {filename: a.fits}\n...\n", ("meta", "filename"))
     'a.fits'
     """
     import yaml
@@ -64,7 +65,7 @@ def tree_value(content: bytes, path: Sequence[str]) -> str | None:
 
 
 def edit_tree(content: bytes, values: Mapping[tuple[str, ...], Any], extra: Sequence[ExtraCard] = ()) -> bytes:
-    """
+    r"""
     Return an ASDF file with some values of its tree set.
 
     Parameters
@@ -90,7 +91,7 @@ def edit_tree(content: bytes, values: Mapping[tuple[str, ...], Any], extra: Sequ
     Examples
     --------
     >>> from tso3.io.asdftree import edit_tree
-    >>> text = b"#ASDF 1.0.0\\n---\\nmeta:\\n  filename: a.fits\\n...\\n"
+    >>> text = b"#ASDF 1.0.0\n---\nmeta:\n  filename: a.fits\n...\n"
     >>> print(edit_tree(text, {("meta", "filename"): "b.fits", ("meta", "cal_step"): {"x": "DONE"}}).decode())
     #ASDF 1.0.0
     ---
@@ -172,7 +173,7 @@ def _set(root: Any, path: tuple[str, ...], value: Any) -> list[Edit]:
     present = _child(parent, path[-1])
     if present is not None:
         return [(present.start_mark.index, present.end_mark.index, _replacement(present, value))]
-    entry = f"{json.dumps(path[-1]) if not path[-1].isidentifier() else path[-1]}: {json.dumps(value)}"
+    entry = f"{json.dumps(path[-1]) if not path[-1].isidentifier() else path[-1]}: {_yaml(value)}"
     if not hasattr(parent, "flow_style") or not isinstance(parent.value, list):
         raise InputError(f"the tree in the ASDF extension has a value where {path[-2]} should be; file damaged?")
     if parent.flow_style:
@@ -193,7 +194,7 @@ def _insert_flow(node: Any, entry: str, at: int) -> Edit:
 
 def _replacement(node: Any, value: Any) -> str:
     """Return the text of a value; a block collection ends at the start of the next line, which must stay there."""
-    text = json.dumps(value)
+    text = _yaml(value)
     block = not getattr(node, "flow_style", True) and isinstance(node.value, list)
     return f"{text}\n{' ' * node.end_mark.column}" if block else text
 
@@ -218,12 +219,30 @@ def _set_extra(root: Any, extra: Sequence[ExtraCard]) -> list[Edit]:
     if not cards:
         return edits
     if header.flow_style or not header.value:
-        entries = ", ".join(json.dumps(card) for card in cards.values())
+        entries = ", ".join(_yaml(card) for card in cards.values())
         return [*edits, _insert_flow(header, entries, header.start_mark.index)]
     first = header.value[0].start_mark
     indent = " " * (first.column - 2)
-    text = "".join(f"{json.dumps(card)}\n{indent}- " for card in cards.values())
+    text = "".join(f"{_yaml(card)}\n{indent}- " for card in cards.values())
     return [*edits, (first.index, first.index, text)]
+
+
+def _yaml(value: Any) -> str:
+    """
+    Return a plain value as YAML on one line (which JSON is, but for numbers that are not finite).
+
+    Examples
+    --------
+    >>> print(_yaml({"a": [1, float("inf"), None, "x"]}))
+    {"a": [1, .inf, null, "x"]}
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_yaml(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_yaml(entry) for entry in value) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
+    return json.dumps(value)
 
 
 def _move_index(tail: bytes, shift: int) -> bytes:

@@ -15,6 +15,7 @@ __all__ = ["atomic_path"]
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another output folder",
+    errno.EFBIG: "the file would be larger than is allowed here (ulimit -f); choose another output folder",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another output folder",
     errno.EACCES: "no permission to write here; choose another output folder",
     errno.EPERM: "no permission to write here; choose another output folder",

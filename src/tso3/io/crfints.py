@@ -8,6 +8,7 @@ its name when it is whole (`tso3.io.atomic`).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -165,6 +166,7 @@ class CrfintsWriter:
         self._missing = dict.fromkeys(self.segment.planes, self.segment.n_int * self.segment.ny)
         self._lock = threading.Lock()
         self._flusher: threading.Thread | None = None
+        self._flush_error: OSError | None = None
 
     def __enter__(self) -> CrfintsWriter:
         _refuse_inputs(self.path, self._inputs)
@@ -224,7 +226,7 @@ class CrfintsWriter:
             for name in self.segment.planes:
                 self._missing[name] -= (b - a) * (high - low)
             if self._flusher is None and not any(self._missing.values()):
-                self._flusher = threading.Thread(target=_flush_early, args=(self._descriptor,), daemon=True)
+                self._flusher = threading.Thread(target=self._flush, daemon=True)
                 self._flusher.start()
 
     def _write_plane(self, offset: int, part: NDArray[np.generic], i_first: int, low: int) -> None:
@@ -247,10 +249,19 @@ class CrfintsWriter:
             except OSError as error:
                 raise OutputError(f"cannot be written: {_reason(error)}", self.path) from error
 
+    def _flush(self) -> None:
+        """Begin to flush while other segments are still being computed; errors are kept for the end."""
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            self._flush_error = error
+
     def _close(self) -> None:
         if self._flusher is not None:
             self._flusher.join()
         os.close(self._descriptor)
+        if self._flush_error is not None:
+            raise OutputError(f"cannot be written: {_reason(self._flush_error)}", self.path) from self._flush_error
 
     def _lay_out(self) -> None:
         """Reserve the space; write headers, tables and units that are copied."""
@@ -282,14 +293,6 @@ class CrfintsWriter:
             self._pwrite(b" " * (piece.end - end), end)
 
 
-def _flush_early(descriptor: int) -> None:
-    """Begin to flush when the last plane is in place; the flush that counts, and its errors, come on leaving."""
-    try:
-        os.fdatasync(descriptor)
-    except OSError:
-        return
-
-
 def _reason(error: OSError) -> str:
     return f"{error.strerror}; free some space or choose another output folder"
 
@@ -299,8 +302,6 @@ def _reserve(descriptor: int, size: int, path: Path) -> None:
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
-        import errno
-
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise OutputError(f"cannot be written ({size / 2**20:.0f} MiB): {_reason(error)}", path) from error
         os.ftruncate(descriptor, size)
@@ -422,9 +423,8 @@ def _edited(
         raw = hashlib.sha256()
         for hdu in segment.hdus:
             if hdu.name != "ASDF":
-                raw.update(
-                    pread_exactly(descriptor, hdu.data_offset - hdu.header_offset, hdu.header_offset, segment.path)
-                )
+                size = hdu.data_offset - hdu.header_offset
+                raw.update(pread_exactly(descriptor, size, hdu.header_offset, segment.path))
         valid = old == raw.hexdigest() and not any(hdu.repairs for hdu in segment.hdus)
         new = hashlib.sha256(b"".join(headers[i] for i in sorted(headers))).hexdigest()
         values[(_HASH,)] = new if valid else None

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tso3.errors import ParameterError
 
@@ -141,7 +142,7 @@ def _cut(first: int, last: int, size: int) -> list[tuple[int, int]]:
     n = last - first
     pieces = -(-n // size)
     edges = [first + n * k // pieces for k in range(pieces + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def plan_blocks(

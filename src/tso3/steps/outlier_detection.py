@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core.outliers import OutlierResult, flag_outliers, window_bounds
+from tso3.core.median import window_bounds
+from tso3.core.outliers import OutlierResult, flag_outliers
 from tso3.errors import ParameterError
 from tso3.io.exposure import Exposure
 from tso3.parameters import OutlierDetection

@@ -116,7 +116,10 @@ def polynomial_limits(
     if len(coefficients) % 2 or any(len(c) == 0 for c in coefficients):
         raise ValueError("edges come in pairs of polynomials, lower and upper, each with at least one coefficient")
     x = np.asarray(variable, dtype=np.float64)
-    edges = [np.polynomial.polynomial.polyval(x, np.asarray(c, dtype=np.float64)) + offset for c in coefficients]
+    edges = [
+        np.asarray(np.polynomial.polynomial.polyval(x, np.asarray(c, dtype=np.float64)) + offset, dtype=np.float64)
+        for c in coefficients
+    ]
     return tuple(Limits(low + 0.5, up - 0.5) for low, up in zip(edges[::2], edges[1::2], strict=True))
 
 

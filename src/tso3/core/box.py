@@ -1,0 +1,356 @@
+"""
+Box extraction: weighted sums of a stack across dispersion, all integrations of a block in one compiled call.
+
+For a pixel weight w (the fraction of the pixel inside the aperture), a background fit, and a stack d with variances v,
+
+    flux = sum(w d) - sum(t d),    variance = sum(w^2 v) + sum(t^2 v),
+
+where t are the weights of the background pixels in the aperture sum of the fitted background
+(`tso3.core.background`). Where every pixel of a column is valid, t is the same in all integrations and was computed
+once. A column with a bad pixel is solved on its own. Which of the two happens depends on the pixels of that column in
+that integration alone, so that a number never depends on the block it was computed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from tso3.core._box_column import (
+    KIND_MEDIAN,
+    KIND_NONE,
+    KIND_POLY,
+    MISSING,
+    N_QUANTITIES,
+    UNCOMPLETED,
+    BoxPlan,
+    Planes,
+    clean_operator,
+    make_work,
+    solve_column,
+)
+from tso3.core._lanes import flatten
+from tso3.core.background import BackgroundFit, select_median, smooth_row, unit_ordinate
+
+__all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box"]
+
+_TILE = 256
+_KINDS = {"none": KIND_NONE, "poly": KIND_POLY, "median": KIND_MEDIAN}
+
+
+@dataclass(frozen=True)
+class BoxSums:
+    """
+    Sums over the aperture; every array has shape (n_int, n_wave), units are those of the stack.
+
+    Attributes
+    ----------
+    flux : ndarray
+        Sum less background; NaN where no pixel is valid (or too much is missing, if missing pixels are completed).
+    var_poisson, var_rnoise, var_flat : ndarray
+        Variance components of ``flux``, those of the background included.
+    background : ndarray
+        Sum of the background over the valid pixels of the aperture.
+    bkgd_var_poisson, bkgd_var_rnoise, bkgd_var_flat : ndarray
+        Variance components of the sum of the background.
+    npixels : ndarray
+        Sum of the weights of the valid pixels.
+    missing : ndarray
+        Fraction of the profile on bad pixels.
+    uncompleted : ndarray
+        ``flux`` of the valid pixels alone.
+    limit : ndarray
+        Poisson and read-noise variance that ``flux`` would have if no pixel were missing.
+    """
+
+    flux: NDArray[np.float64]
+    var_poisson: NDArray[np.float64]
+    var_rnoise: NDArray[np.float64]
+    var_flat: NDArray[np.float64]
+    background: NDArray[np.float64]
+    bkgd_var_poisson: NDArray[np.float64]
+    bkgd_var_rnoise: NDArray[np.float64]
+    bkgd_var_flat: NDArray[np.float64]
+    npixels: NDArray[np.float64]
+    missing: NDArray[np.float64]
+    uncompleted: NDArray[np.float64]
+    limit: NDArray[np.float64]
+
+
+def plan_box(
+    aperture: NDArray[np.float64],
+    background: NDArray[np.bool_] | None = None,
+    fit: BackgroundFit | None = None,
+    profile: NDArray[np.float64] | None = None,
+    complete: bool = False,
+    max_missing: float = 0.5,
+) -> BoxPlan:
+    """
+    Return everything that the extraction of an exposure needs besides its pixels.
+
+    Parameters
+    ----------
+    aperture : ndarray, shape (n_rows, n_wave)
+        Weight of every pixel, between 0 and 1.
+    background : ndarray of bool, shape (n_rows, n_wave), optional
+        True where the background is fitted.
+    fit : BackgroundFit, optional
+        How; no background by default.
+    profile : ndarray, shape (n_rows, n_wave), optional
+        Expected distribution of the light of each column, any normalisation; NaN where unknown. By default unknown,
+        and the missing fraction is that of the area.
+    complete : bool, optional
+        Complete sums by the fraction of the profile on bad pixels; else drop missing pixels.
+    max_missing : float, optional
+        Missing fraction above which a completed sum is NaN.
+
+    Returns
+    -------
+    plan : BoxPlan
+        Only rows and columns with weight are kept.
+
+    Raises
+    ------
+    ValueError
+        If the aperture holds no pixel, or shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.box import plan_box
+    >>> plan_box(np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])).npixels
+    array([1.5, 1.5])
+    """
+    fit = BackgroundFit() if fit is None else fit
+    region = np.zeros(aperture.shape, dtype=bool) if background is None or fit.kind == "none" else background
+    if region.shape != aperture.shape or (profile is not None and profile.shape != aperture.shape):
+        raise ValueError(f"aperture, background and profile differ in shape: {aperture.shape}, {region.shape}")
+    columns = np.flatnonzero(aperture.any(axis=0))
+    if columns.size == 0:
+        raise ValueError("the aperture holds no pixel")
+    start, stop = int(columns[0]), int(columns[-1]) + 1
+    aperture, region = aperture[:, start:stop], region[:, start:stop]
+    rows = np.flatnonzero(aperture.any(axis=1) | region.any(axis=1))
+    kept_aperture = np.ascontiguousarray(aperture[rows])
+    plan = BoxPlan(
+        rows=rows.astype(np.int64),
+        start=start,
+        aperture=kept_aperture,
+        background=np.ascontiguousarray(region[rows]).astype(np.uint8),
+        operator=np.zeros(kept_aperture.shape),
+        profile=_share(kept_aperture, None if profile is None else profile[:, start:stop][rows], complete),
+        ordinate=unit_ordinate(aperture.shape[0])[rows],
+        npixels=kept_aperture.sum(axis=0),
+        regular=np.ones(kept_aperture.shape[1], dtype=np.uint8),
+        aperture_bounds=_bounds(kept_aperture > 0.0),
+        background_bounds=_bounds(region[rows]),
+        kind=_KINDS[fit.kind],
+        order=int(fit.order) if fit.kind == "poly" else 0,
+        smoothing=int(fit.smoothing) if fit.kind != "none" else 0,
+        complete=bool(complete),
+        max_missing=float(max_missing),
+    )
+    if plan.kind != KIND_NONE:
+        clean_operator(plan)
+    return plan
+
+
+def _share(aperture: NDArray[np.float64], profile: NDArray[np.float64] | None, complete: bool) -> NDArray[np.float64]:
+    """Return the fraction of a column's light in the aperture that falls on each pixel; NaN where unknown."""
+    if profile is None:
+        profile = np.full(aperture.shape, np.nan if complete else 1.0)
+    light = np.where(aperture > 0.0, aperture * profile, 0.0)
+    total = light.sum(axis=0)
+    known = total > 0.0
+    return np.where(known, light / np.where(known, total, 1.0), np.nan)
+
+
+def _bounds(used: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the half-open column range of each row outside which nothing is used."""
+    bounds = np.zeros((used.shape[0], 2), dtype=np.int64)
+    for r, row in enumerate(used):
+        columns = np.flatnonzero(row)
+        if columns.size:
+            bounds[r] = columns[0], columns[-1] + 1
+    return bounds
+
+
+def box_extract(
+    plan: BoxPlan,
+    data: NDArray[np.float32],
+    var_poisson: NDArray[np.float32] | None = None,
+    var_rnoise: NDArray[np.float32] | None = None,
+    var_flat: NDArray[np.float32] | None = None,
+) -> BoxSums:
+    """
+    Return the spectra of a stack of integrations.
+
+    Parameters
+    ----------
+    plan : BoxPlan
+        From `plan_box`, for images of the same size.
+    data : ndarray of float32, shape (n_int, n_rows, n_wave)
+        Stack, dispersion on the last axis, any unit; a pixel is bad where this or a variance is NaN, or this infinite.
+        Not modified.
+    var_poisson, var_rnoise, var_flat : ndarray of float32, shape (n_int, n_rows, n_wave), optional
+        Variance components, unit of ``data`` squared; None counts as zero.
+
+    Returns
+    -------
+    sums : BoxSums
+        For the columns ``plan.start`` to ``plan.start + plan.npixels.size``.
+
+    Notes
+    -----
+    Memory: twelve numbers per integration and wavelength. A block that is not contiguous along its last axis is copied.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.box import box_extract, plan_box
+    >>> stack = np.array([[[4.0], [2.0]], [[np.nan], [2.0]]], dtype=np.float32)
+    >>> sums = box_extract(plan_box(np.array([[1.0], [0.5]])), stack, stack)
+    >>> sums.flux.ravel(), sums.var_poisson.ravel(), sums.npixels.ravel()
+    (array([5., 1.]), array([4.5, 0.5]), array([1.5, 0.5]))
+    """
+    empty = np.empty((0, 0, 0), dtype=np.float32)
+    stacks = (data, *(empty if v is None else v for v in (var_poisson, var_rnoise, var_flat)))
+    for stack in stacks[1:]:
+        if stack.size and stack.shape != data.shape:
+            raise ValueError(f"variance has shape {stack.shape}, data {data.shape}")
+    first, second, third, fourth = (flatten(stack, np.float32) for stack in stacks)
+    out = np.empty((N_QUANTITIES, data.shape[0], plan.npixels.size))
+    if data.size:
+        _extract(plan, (first, second, third, fourth), data.shape[2], out)
+    return BoxSums(*out)
+
+
+@njit(cache=True, nogil=True)
+def _add(total: NDArray[np.float64], weight: NDArray[np.float64], row: NDArray[np.float32]) -> None:
+    """Add weight times pixel to running sums."""
+    for x in range(total.size):
+        total[x] += weight[x] * row[x]
+
+
+@njit(cache=True, nogil=True)
+def _add_squared(total: NDArray[np.float64], weight: NDArray[np.float64], row: NDArray[np.float32]) -> None:
+    """Add weight squared times pixel to running sums."""
+    for x in range(total.size):
+        total[x] += weight[x] * weight[x] * row[x]
+
+
+@njit(cache=True, nogil=True)
+def _sum_tile(
+    plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, smooth: NDArray[np.float32], total: NDArray[np.float64]
+) -> None:
+    """Sum all rows of a range of columns; a bad pixel makes the sums of its column not finite."""
+    total[:, : x1 - x0] = 0.0
+    for r in range(plan.rows.size):
+        a, b = max(x0, plan.aperture_bounds[r, 0]), min(x1, plan.aperture_bounds[r, 1])
+        if a < b:
+            for k in range(4):
+                plane = planes[k]
+                if plane.flat.size:
+                    at = i * plane.step_int + plan.rows[r] * plane.step_row + plan.start
+                    if k == 0:
+                        _add(total[k, a - x0 : b - x0], plan.aperture[r, a:b], plane.flat[at + a : at + b])
+                    else:
+                        _add_squared(total[k, a - x0 : b - x0], plan.aperture[r, a:b], plane.flat[at + a : at + b])
+        a, b = max(x0, plan.background_bounds[r, 0]), min(x1, plan.background_bounds[r, 1])
+        if a < b:
+            for k in range(4):
+                plane = planes[k]
+                if plane.flat.size:
+                    at = i * plane.step_int + plan.rows[r] * plane.step_row + plan.start
+                    if k == 0:
+                        _add(total[8, a - x0 : b - x0], plan.operator[r, a:b], plane.flat[at + a : at + b])
+                    else:
+                        _add_squared(total[4 + k, a - x0 : b - x0], plan.operator[r, a:b], plane.flat[at + a : at + b])
+            if plan.smoothing > 1 and plan.kind == KIND_POLY:
+                _add(total[4, a - x0 : b - x0], plan.operator[r, a:b], smooth[r, a:b])
+    if plan.kind == KIND_POLY and plan.smoothing <= 1:
+        total[4, : x1 - x0] = total[8, : x1 - x0]
+
+
+@njit(cache=True, nogil=True)
+def _smooth(plan: BoxPlan, planes: Planes, i: int, n_wave: int, smooth: NDArray[np.float32]) -> None:
+    """Smooth the background rows of one integration along dispersion."""
+    data = planes[0]
+    valid = np.empty(n_wave, np.bool_)
+    whole = np.empty(n_wave, np.float32)
+    for r in range(plan.rows.size):
+        if plan.background_bounds[r, 0] == plan.background_bounds[r, 1]:
+            continue
+        at = i * data.step_int + plan.rows[r] * data.step_row
+        row = data.flat[at : at + n_wave]
+        valid[:] = np.isfinite(row)
+        for k in range(1, 4):
+            plane = planes[k]
+            if plane.flat.size:
+                at = i * plane.step_int + plan.rows[r] * plane.step_row
+                valid &= ~np.isnan(plane.flat[at : at + n_wave])
+        smooth_row(row, valid, plan.smoothing, whole)
+        smooth[r] = whole[plan.start : plan.start + smooth.shape[1]]
+
+
+@njit(cache=True, nogil=True)
+def _column_median(
+    plan: BoxPlan, planes: Planes, i: int, x: int, smooth: NDArray[np.float32], values: NDArray[np.float32]
+) -> np.float32:
+    """Return the median of the background pixels of a column in which every pixel is valid."""
+    n = 0
+    data = planes[0]
+    for r in range(plan.rows.size):
+        if plan.background[r, x]:
+            if plan.smoothing > 1:
+                values[n] = smooth[r, x]
+            else:
+                values[n] = data.flat[i * data.step_int + plan.rows[r] * data.step_row + plan.start + x]
+            n += 1
+    return select_median(values, n)
+
+
+@njit(cache=True, nogil=True)
+def _extract(plan: BoxPlan, planes: Planes, n_columns: int, out: NDArray[np.float64]) -> None:
+    """Fill `out` (quantity, integration, wavelength)."""
+    n_rows, n_wave = plan.aperture.shape
+    total = np.zeros((9, _TILE))
+    work = make_work(n_rows, plan.order)
+    smooth = np.empty((n_rows if plan.smoothing > 1 else 0, n_wave), np.float32)
+    for i in range(out.shape[1]):
+        if plan.smoothing > 1:
+            _smooth(plan, planes, i, n_columns, smooth)
+        for x0 in range(0, n_wave, _TILE):
+            x1 = min(x0 + _TILE, n_wave)
+            _sum_tile(plan, planes, i, x0, x1, smooth, total)
+            for x in range(x0, x1):
+                check = 0.0
+                for k in range(9):
+                    check += total[k, x - x0]
+                if not np.isfinite(check) or not plan.regular[x] or plan.npixels[x] == 0.0:
+                    solve_column(plan, planes, i, x, smooth, work)
+                    for k in range(N_QUANTITIES):
+                        out[k, i, x] = work.sums[k]
+                    continue
+                level = total[4, x - x0]
+                if plan.kind == KIND_MEDIAN:
+                    level = _column_median(plan, planes, i, x, smooth, work.values) * plan.npixels[x]
+                _store_clean(plan, i, x, total[:, x - x0], level, out)
+
+
+@njit(cache=True, nogil=True)
+def _store_clean(
+    plan: BoxPlan, i: int, x: int, total: NDArray[np.float64], level: float, out: NDArray[np.float64]
+) -> None:
+    """Write the quantities of a column without bad pixels."""
+    out[0, i, x] = out[UNCOMPLETED, i, x] = total[0] - level
+    out[4, i, x] = level
+    for k in range(1, 4):
+        out[k, i, x] = total[k] + total[4 + k]
+        out[4 + k, i, x] = total[4 + k]
+    out[8, i, x] = plan.npixels[x]
+    out[MISSING, i, x] = 0.0
+    out[11, i, x] = out[1, i, x] + out[2, i, x]

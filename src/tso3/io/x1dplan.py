@@ -152,9 +152,10 @@ def plan_tables(
     if layout == "segment" and order_of_files:
         position = {Path(path).name: i for i, path in enumerate(order_of_files)}
         tables.sort(key=lambda pair: position.get(pair[0], len(position)))
-    region = read_values(plans[0].exposure.segments[0].sci, "", "SCI").get("meta.wcsinfo.s_region")
-    if region is not None:
-        tables[0][1].values["spec.s_region"] = region
+    regions = [segment.sci.get("S_REGION") for plan in plans for segment in plan.exposure.segments]
+    footprint = next((region for region in regions if isinstance(region, str) and region.strip()), None)
+    if footprint is not None:
+        tables[0][1].values["spec.s_region"] = footprint
     return tuple(table for _, table in tables)
 
 

@@ -54,7 +54,7 @@ def companion_unit(table: TableSpec, index: int) -> Unit:
     """Return the companion of a table, with the cards that tell which spectrum it is."""
     name = companion_name(index + 1)
     header = table_header(COMPANION_COLUMNS, table.n_int, table.n_wave, table.units, name, index + 1)
-    header["X1DVER"] = (index + 1, "EXTVER of the EXTRACT1D table with the same rows")
+    header["X1DVER"] = (index + 1, "EXTVER of EXTRACT1D with the same rows")
     for card in cards_of(table.values, "EXTRACT1D"):
         if card[0] in ("DETECTOR", "SPORDER"):
             header.append(card, end=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from cases import CASES
 from report import machine
 from run import HERE, PEER_VARIABLE, find_peer, one_run, simulated

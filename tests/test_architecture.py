@@ -46,7 +46,20 @@ def test_spelling():
 
 
 def test_docstrings_follow_numpydoc():
-    run(sys.executable, "-m", "numpydoc.hooks.validate_docstrings", *[str(path.relative_to(ROOT)) for path in SOURCES])
+    run(tool("numpydoc"), "lint", *[str(path.relative_to(ROOT)) for path in SOURCES])
+
+
+def documented_functions(path):
+    """Dotted names of the functions of a module whose docstring is more than one paragraph."""
+    module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+    functions = [n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.FunctionDef)]
+    return [f"{module}.{f.name}" for f in functions if "----" in (ast.get_docstring(f) or "")]
+
+
+@pytest.mark.parametrize("name", [name for path in SOURCES for name in documented_functions(path)])
+def test_docstrings_with_sections_are_complete(name):
+    validate = pytest.importorskip("numpydoc.validate").validate
+    assert [text for code, text in validate(name)["errors"] if code in ("PR01", "RT01")] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))

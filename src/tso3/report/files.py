@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tso3.report.detector import plot_spectrum
 from tso3.report.light_curve import light_curves, plot_white_light
 from tso3.report.style import figure, write_png
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from tso3.result import RunResult
 
 __all__ = ["write_light_curve"]
 
+_MOST_SPECTRA = 64
+"""Integrations from which the median spectrum of a figure is taken, spread evenly."""
+
 
 def write_light_curve(result: RunResult, *, mid_transit: float | None = None) -> Path | None:
     """
-    Draw the light curve of a run and write it beside its table.
+    Draw the light curve of a run, and the median spectrum if there are spectra, and write it beside its table.
 
     Parameters
     ----------
@@ -36,6 +42,29 @@ def write_light_curve(result: RunResult, *, mid_transit: float | None = None) ->
     curves = light_curves(result.white_light, result.exposures)
     if not curves:
         return None
-    with figure(7.0, 2.2 + 1.2 * len(curves)) as page:
-        plot_white_light(page.subplots(), curves, mid_transit=mid_transit)
+    spectra = _by_detector(result.spectra) if result.products.get("x1dints") else {}
+    heights = [1.6 + 1.2 * len(curves), *([1.8] if spectra else [])]
+    with figure(7.0, sum(heights) + 0.4) as page:
+        axes = page.subplots(len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+        plot_white_light(axes[0], curves, mid_transit=mid_transit)
+        if spectra:
+            _plot_median_spectra(axes[1], spectra)
         return write_png(page, tables[0].with_suffix(".png"))
+
+
+def _by_detector(spectra: Any) -> dict[str, Any]:
+    """Return the datasets of an xarray Dataset or DataTree, by name."""
+    if hasattr(spectra, "children"):
+        return {name: node.to_dataset() for name, node in spectra.children.items()}
+    return {str(spectra.attrs.get("detector", "")): spectra}
+
+
+def _plot_median_spectra(ax: Axes, spectra: dict[str, Any]) -> None:
+    for i, (name, dataset) in enumerate(spectra.items()):
+        step = max(1, dataset.sizes["time"] // _MOST_SPECTRA)
+        flux = dataset["flux"][::step].median("time", skipna=True)
+        unit = str(dataset["flux"].attrs.get("units", ""))
+        plot_spectrum(ax, dataset["wavelength"], flux, label=name, unit=unit, index=i)
+    if len(spectra) > 1:
+        ax.legend(loc="best")
+    ax.set_ylim(bottom=0)

@@ -1,1 +1,7 @@
 """Scenes with known truth; imports nothing from core or steps."""
+
+from __future__ import annotations
+
+from tso3.simulate.visit import SimulatedVisit, simulate
+
+__all__ = ["SimulatedVisit", "simulate"]

@@ -1,0 +1,159 @@
+"""Calints files: headers, tables and ASDF by stdatamodels, pixels streamed integration by integration."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from tso3.simulate.keywords import SegmentId, metadata, set_metadata
+from tso3.simulate.render import PLANES, Hits, Renderer
+from tso3.simulate.wcs import make_wcs, sky_region
+
+if TYPE_CHECKING:
+    from tso3.simulate.detector import DetectorScene
+    from tso3.simulate.times import ExposureTimes
+
+__all__ = ["write_segment"]
+
+_BLOCK_BYTES = 48 << 20
+_RECORD = 2880
+_ATTRIBUTES = dict(zip(PLANES, ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat"), strict=True))
+
+
+def write_segment(
+    path: Path, scene: DetectorScene, segment: SegmentId, times: ExposureTimes, renderer: Renderer
+) -> list[tuple[int, Hits]]:
+    """
+    Write one calints file.
+
+    Parameters
+    ----------
+    path : Path
+        Where; an existing file is replaced when the new one is complete.
+    scene : DetectorScene
+        The detector.
+    segment : SegmentId
+        Which integrations.
+    times : ExposureTimes
+        Of the whole exposure.
+    renderer : Renderer
+        Makes the integrations.
+
+    Returns
+    -------
+    hits : list of (int, Hits)
+        0-based integration and the cosmic rays in it.
+
+    Notes
+    -----
+    Memory is one block of integrations (48 MiB), whatever the length of the segment: the arrays of the data model from
+    which the headers are made are never touched, so they occupy no memory.
+    """
+    hdulist = _layout(scene, segment, times)
+    temporary = path.with_name(f".{path.name}.part")
+    offsets: dict[str, int] = {}
+    with warnings.catch_warnings(), open(temporary, "wb") as stream:
+        warnings.filterwarnings("ignore", message="Card is too long")
+        for hdu in hdulist:
+            if hdu.name in PLANES:
+                stream.write(hdu.header.tostring().encode("ascii"))
+                offsets[hdu.name] = stream.tell()
+                size = int(np.prod(hdu.shape)) * 4
+                stream.truncate(stream.tell() + size + -size % _RECORD)
+                stream.seek(0, os.SEEK_END)
+            else:
+                stream.write(_encoded(hdu))
+        del hdulist
+        hits = _stream_planes(stream, offsets, scene.shape, segment, renderer)
+    temporary.replace(path)
+    return hits
+
+
+def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> Any:
+    """Return the HDU list of a file whose cubes are untouched zeros."""
+    from astropy.io import fits
+    from stdatamodels import fits_support
+    from stdatamodels.jwst import datamodels
+
+    shape = (segment.stop - segment.first, *scene.shape)
+    model = getattr(datamodels, scene.instrument.model)()
+    wcs = make_wcs(scene)
+    for name in ("SCI", "ERR", "DQ"):
+        setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.uint32 if name == "DQ" else np.float32))
+    if scene.instrument.dispersion_axis:
+        model.wavelength = scene.geometry.wavelength.astype(np.float32)
+    for name in ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"):
+        if name != "VAR_FLAT" or scene.options.flat_error > 0:
+            setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.float32))
+    table = times.table(segment.first, segment.stop)
+    model.int_times = fits.FITS_rec.from_columns(
+        [
+            fits.Column(name=n, format="J" if n == "integration_number" else "D", array=table[n])
+            for n in table.dtype.names
+        ]
+    )
+    set_metadata(model, metadata(scene, segment, times, sky_region(scene, wcs)))
+    model.meta.wcs = wcs
+    if scene.instrument.dispersion_axis:
+        _set_slit(model, scene)
+    model.on_save(model.meta.filename)
+    return fits_support.to_fits(model._instance, model._schema)
+
+
+def _set_slit(model: Any, scene: DetectorScene) -> None:
+    """Set what is particular to a slit: its name, place and source."""
+    sub, instrument = scene.subarray, scene.instrument
+    model.xstart, model.ystart = (1, 1) if instrument.name == "NIRSPEC" else (sub.xstart, sub.ystart)
+    model.xsize, model.ysize = sub.nx, sub.ny
+    model.source_type = "POINT"
+    if instrument.name != "NIRSPEC":
+        return
+    to_world = model.meta.wcs.get_transform("slit_frame", "world")
+    model.name = instrument.optics["fixed_slit"]
+    model.slitlet_id, model.source_id = 1, 1
+    model.source_name, model.source_alias = "TSO3-SIM-1", "TSO3-SIM-1"
+    model.stellarity = 1.0
+    model.source_xpos, model.source_ypos = instrument.source_offset
+    model.source_ra, model.source_dec = (float(v) for v in to_world(*instrument.source_offset, 4e-6)[:2])
+    model.slit_ymin, model.slit_ymax = -0.5, 0.5
+    model.wavelength_corrected = True
+
+
+def _encoded(hdu: Any) -> bytes:
+    """Return the bytes of a small HDU."""
+    from astropy.io import fits
+
+    buffer = io.BytesIO()
+    if isinstance(hdu, fits.PrimaryHDU):
+        fits.HDUList([hdu]).writeto(buffer)
+        return buffer.getvalue()
+    primary = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU()]).writeto(primary)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
+    return buffer.getvalue()[len(primary.getvalue()) :]
+
+
+def _stream_planes(
+    stream: IO[bytes], offsets: dict[str, int], shape: tuple[int, int], segment: SegmentId, renderer: Renderer
+) -> list[tuple[int, Hits]]:
+    """Render the integrations in blocks and write every plane of a block at its place."""
+    pixels = shape[0] * shape[1]
+    block = max(1, _BLOCK_BYTES // (pixels * 4 * len(offsets) * 2))
+    native = {n: np.empty(shape, np.uint32 if n == "DQ" else np.float32) for n in offsets}
+    raw = {n: np.empty((block, *shape), ">i4" if n == "DQ" else ">f4") for n in offsets}
+    hits = []
+    for start in range(segment.first, segment.stop, block):
+        stop = min(start + block, segment.stop)
+        for k, i_int in enumerate(range(start, stop)):
+            hits.append((i_int, renderer.integration(i_int, native)))
+            for name, plane in native.items():
+                raw[name][k] = (plane ^ np.uint32(0x80000000)).view(np.int32) if name == "DQ" else plane
+        for name, offset in offsets.items():
+            stream.seek(offset + (start - segment.first) * pixels * 4)
+            stream.write(raw[name][: stop - start].data)
+    return hits

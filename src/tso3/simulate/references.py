@@ -1,0 +1,178 @@
+"""Reference files for the simulated visits: apertures, aperture correction, gain, wavelength ranges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tso3.simulate.optics import line_spread
+
+if TYPE_CHECKING:
+    from tso3.simulate.detector import DetectorScene
+
+__all__ = ["write_references"]
+
+
+def write_references(folder: Path, scenes: list[DetectorScene]) -> dict[str, Path]:
+    """
+    Write the reference files of a visit.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    scenes : list of DetectorScene
+        The detectors of the visit.
+
+    Returns
+    -------
+    references : dict of str to Path
+        ``extract1d`` (fixed limits and background regions), ``extract1d_wcs`` (along the WCS trace), ``apcorr`` and
+        ``wavelengthrange`` for spectroscopy; ``gain`` for all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    first = scenes[0]
+    name = f"jwst_{first.instrument.name.lower()}"
+    found = {"gain": _write_gain(folder / f"{name}_gain_sim.fits", first)}
+    if first.instrument.dispersion_axis:
+        found["extract1d"] = _write_json(folder / f"{name}_extract1d_sim.json", _extract1d(first, follow=False))
+        found["extract1d_wcs"] = _write_json(folder / f"{name}_extract1d_wcs_sim.json", _extract1d(first, follow=True))
+        found["apcorr"] = _write_apcorr(folder / f"{name}_apcorr_sim.fits", scenes)
+        found["wavelengthrange"] = _write_ranges(folder / f"{name}_wavelengthrange_sim.asdf", first)
+    return found
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def _extract1d(scene: DetectorScene, *, follow: bool) -> dict[str, Any]:
+    """Return an extract1d reference: one aperture, background on both sides."""
+    instrument = scene.instrument
+    aperture: dict[str, Any] = {
+        "id": instrument.optics.get("fixed_slit", instrument.exp_type), "region_type": "target",
+        "dispaxis": instrument.dispersion_axis, "spectral_order": 1, "use_source_posn": follow,
+        "bkg_fit": "poly", "bkg_order": 0, "smoothing_length": 0, "independent_var": "pixel",
+    }  # fmt: skip
+    if instrument.dispersion_axis == 1:
+        aperture |= {"xstart": 0, "xstop": scene.subarray.nx - 1, "ystart": 11, "ystop": 19}
+        aperture["bkg_coeff"] = [[1.5], [5.5], [25.5], [29.5]]
+        if follow:
+            aperture |= {"extract_width": 8}
+    else:
+        aperture |= {"ystart": 0, "ystop": scene.subarray.ny - 1, "xstart": 32, "xstop": 43}
+        aperture["bkg_coeff"] = [[9.5], [20.5], [54.5], [65.5]]
+        if follow:
+            aperture |= {"extract_width": 11}
+    return {
+        "REFTYPE": "EXTRACT1D", "INSTRUME": instrument.name, "TELESCOP": "JWST", "EXP_TYPE": instrument.exp_type,
+        "PEDIGREE": "DUMMY", "DESCRIP": "Simulated by tso3", "AUTHOR": "tso3", "HISTORY": "Simulated by tso3",
+        "USEAFTER": "2022-01-01T00:00:00", "apertures": [aperture],
+    }  # fmt: skip
+
+
+def _describe(model: Any, scene: DetectorScene, kind: str) -> None:
+    """Set the metadata that every reference file needs."""
+    model.meta.telescope = "JWST"
+    model.meta.instrument.name = scene.instrument.name
+    model.meta.reftype = kind
+    model.meta.pedigree = "DUMMY"
+    model.meta.description = "Simulated by tso3"
+    model.meta.author = "tso3"
+    model.meta.useafter = "2022-01-01T00:00:00"
+
+
+def _write_gain(path: Path, scene: DetectorScene) -> Path:
+    """Write the gain [electron / DN] of the subarray."""
+    from stdatamodels.jwst import datamodels
+
+    model = datamodels.GainModel(np.full(scene.shape, scene.detector.gain, np.float32))
+    _describe(model, scene, "GAIN")
+    sub = scene.subarray
+    model.meta.instrument.detector = scene.detector.name
+    model.meta.subarray.name = sub.name
+    model.meta.subarray.xstart, model.meta.subarray.ystart = sub.xstart, sub.ystart
+    model.meta.subarray.xsize, model.meta.subarray.ysize = sub.nx, sub.ny
+    model.meta.subarray.fastaxis, model.meta.subarray.slowaxis = 1, 2
+    model.save(path)
+    model.close()
+    return path
+
+
+def _write_apcorr(path: Path, scenes: list[DetectorScene]) -> Path:
+    """Write the aperture correction that the scene's own profile implies: total over enclosed light."""
+    from stdatamodels.jwst import datamodels
+
+    scene = scenes[0]
+    low = min(np.nanmin(s.geometry.wavelength) for s in scenes)
+    high = max(np.nanmax(s.geometry.wavelength) for s in scenes)
+    wavelength = np.linspace(low - 0.02, high + 0.02, 64)
+    scale = scene._psf_scale(wavelength)
+    profile = line_spread(scene.instrument.dispersion_axis)
+    if scene.instrument.name == "NIRSPEC":
+        size = np.array([3.0, 5.0, 7.0, 8.0, 9.0, 11.0, 13.0, 16.0])
+        factor = 1.0 / profile.enclosed(size[:, None] / 2, scale[None, :])
+        phase = np.array([0.0, 0.5, 1.0])
+        model = datamodels.NrsFsApcorrModel()
+        table = np.zeros(1, model.get_dtype("apcorr_table")) if False else None
+        columns = _nrs_columns(scene, wavelength, size, phase, factor)
+    else:
+        size = np.array([3, 5, 7, 8, 9, 10, 11, 12, 13, 15, 20, 30])
+        factor = 1.0 / profile.enclosed(size[:, None] / 2, scale[None, :])
+        model = datamodels.MirLrsApcorrModel()
+        columns = _lrs_columns(scene, wavelength, size, factor)
+    table = np.zeros(1, [(n, v.dtype, v.shape) if isinstance(v, np.ndarray) else (n, v[0]) for n, v in columns.items()])
+    for column, value in columns.items():
+        table[column][0] = value if isinstance(value, np.ndarray) else value[1]
+    model.apcorr_table = table
+    model.sizeunit = "pixels"
+    _describe(model, scene, "APCORR")
+    model.meta.exposure.type = scene.instrument.exp_type
+    model.save(path)
+    model.close()
+    return path
+
+
+def _nrs_columns(
+    scene: DetectorScene, wavelength: np.ndarray, size: np.ndarray, phase: np.ndarray, factor: np.ndarray
+) -> dict[str, Any]:
+    """Return the columns of a NIRSpec fixed-slit table: correction of shape (phase, size, wavelength)."""
+    optics = scene.instrument.optics
+    correction = np.broadcast_to(factor, (len(phase), *factor.shape)).astype(np.float32)
+    return {
+        "filter": ("S12", optics["filter"]), "grating": ("S15", optics["grating"]), "slit": ("S15", optics["fixed_slit"]),
+        "wavelength": wavelength.astype(np.float32), "nelem_wl": ("i2", len(wavelength)),
+        "size": np.repeat(size[:, None], len(wavelength), 1).astype(np.float32), "nelem_size": ("i2", len(size)),
+        "pixphase": phase.astype(np.float32), "apcorr": correction, "apcorr_err": np.zeros_like(correction),
+    }  # fmt: skip
+
+
+def _lrs_columns(scene: DetectorScene, wavelength: np.ndarray, size: np.ndarray, factor: np.ndarray) -> dict[str, Any]:
+    """Return the columns of a MIRI LRS table: correction of shape (wavelength, size)."""
+    correction = factor.T.astype(np.float32)
+    return {
+        "subarray": ("S17", scene.subarray.name), "wavelength": wavelength.astype(np.float32),
+        "nelem_wl": ("i2", len(wavelength)), "size": size.astype(np.uint8), "nelem_size": ("i2", len(size)),
+        "apcorr": correction, "apcorr_err": np.zeros_like(correction),
+    }  # fmt: skip
+
+
+def _write_ranges(path: Path, scene: DetectorScene) -> Path:
+    """Write the wavelength range over which white light is summed: list of [order, filter, min, max]."""
+    from stdatamodels.jwst import datamodels
+
+    instrument = scene.instrument
+    model = datamodels.WavelengthrangeModel()
+    _describe(model, scene, "WAVELENGTHRANGE")
+    model.meta.exposure.type = instrument.exp_type
+    model.meta.wavelength_units = "um"
+    model.waverange_selector = [instrument.optics["filter"]]
+    model.order = [1]
+    model.wavelengthrange = [[1, instrument.optics["filter"], *instrument.band]]
+    model.save(path)
+    model.close()
+    return path

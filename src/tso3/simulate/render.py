@@ -1,0 +1,164 @@
+"""From a scene to the planes of an integration: noise, cosmic rays, flags, variances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tso3.simulate.detector import DetectorScene
+from tso3.simulate.scene import stream
+
+__all__ = ["PLANES", "Hits", "Renderer"]
+
+PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+"""Planes of a product, in the order of its HDUs."""
+
+_DO_NOT_USE, _JUMP = 1, 4
+
+
+@dataclass(frozen=True)
+class Hits:
+    """
+    Cosmic rays in one integration as they are in the product.
+
+    Attributes
+    ----------
+    index : ndarray of int, shape (n,)
+        Flat pixel index.
+    amplitude : ndarray of float, shape (n,)
+        What was added to SCI, in its unit.
+    caught : ndarray of bool, shape (n,)
+        True where the jump step caught it: nothing is added, the flag is JUMP_DET and the variance larger.
+    """
+
+    index: np.ndarray
+    amplitude: np.ndarray
+    caught: np.ndarray
+
+
+class Renderer:
+    """
+    Make integrations of one scene, in any order.
+
+    An integration depends on the scene and its own number only, never on which others were made.
+
+    Parameters
+    ----------
+    scene : DetectorScene
+        The scene.
+    """
+
+    def __init__(self, scene: DetectorScene) -> None:
+        self.scene = scene
+        self._convert = scene.convert.astype(np.float32)
+        self._convert2 = (scene.convert**2).astype(np.float32)
+        self._read = scene.read_variance
+        self._dead = (scene.static_dq & _DO_NOT_USE).astype(bool)
+        which = scene.bad.of("hot_flagged")
+        self._dead[scene.bad.y[which], scene.bad.x[which]] = False
+        self._dead |= ~np.isfinite(scene.convert)
+        self._normal = np.empty(scene.shape, np.float32)
+
+    def integration(self, i_int: int, out: dict[str, np.ndarray]) -> Hits:
+        """
+        Fill the planes of one integration.
+
+        Parameters
+        ----------
+        i_int : int
+            0-based integration of the exposure.
+        out : dict of str to ndarray, shape (ny, nx)
+            Planes to fill, native float32 and uint32; VAR_FLAT may be absent.
+
+        Returns
+        -------
+        hits : Hits
+            The cosmic rays in it.
+        """
+        scene, options = self.scene, self.scene.options
+        rate = scene.model(i_int)
+        out["DQ"][...] = scene.static_dq
+        poisson = np.maximum(rate, np.float32(1e-3)) / np.float32(scene.clock.fitted)
+        read = self._read
+        hits, read = self._hits(i_int, rate, poisson, read, out["DQ"])
+        if options.noise:
+            rate += self._noise(i_int, poisson, read)
+        rate.ravel()[hits.index] += hits.amplitude.astype(np.float32)
+        np.multiply(rate, self._convert, out=out["SCI"])
+        np.multiply(poisson, self._convert2, out=out["VAR_POISSON"])
+        np.multiply(read, self._convert2, out=out["VAR_RNOISE"])
+        total = out["VAR_POISSON"] + out["VAR_RNOISE"]
+        if "VAR_FLAT" in out:
+            np.square(out["SCI"] * np.float32(options.flat_error), out=out["VAR_FLAT"])
+            total += out["VAR_FLAT"]
+        np.sqrt(total, out=out["ERR"])
+        self._blank(i_int, out)
+        return Hits(hits.index, hits.amplitude * scene.convert.ravel()[hits.index], hits.caught)
+
+    def _blank(self, i_int: int, out: dict[str, np.ndarray]) -> None:
+        """Set NaN where nothing was measured: dead pixels, and intermittent ones when they are bad."""
+        bad = self.scene.bad
+        which = bad.flagged(i_int)
+        out["DQ"][bad.y[which], bad.x[which]] |= _DO_NOT_USE
+        for name, plane in out.items():
+            if name != "DQ":
+                plane[self._dead] = np.nan
+                plane[bad.y[which], bad.x[which]] = np.nan
+
+    def _noise(self, i_int: int, poisson: np.ndarray, read: np.ndarray) -> np.ndarray:
+        """Return photon and read noise of the rate; a part of the read noise is common to lines (1/f)."""
+        scene = self.scene
+        share = scene.options.one_over_f
+        rng = stream(scene.options.seed, *scene.key, 4, i_int)
+        rng.standard_normal(dtype=np.float32, out=self._normal)
+        noise = np.sqrt(poisson + np.float32(1 - share**2) * read) * self._normal
+        if share:
+            axis = scene.instrument.striping_axis
+            common = rng.standard_normal(scene.shape[1 - axis], dtype=np.float32)
+            common *= np.float32(share) * np.sqrt(np.mean(self._read))
+            noise += common[None, :] if axis == 0 else common[:, None]
+        return noise
+
+    def _hits(
+        self, i_int: int, rate: np.ndarray, poisson: np.ndarray, read: np.ndarray, dq: np.ndarray
+    ) -> tuple[Hits, np.ndarray]:
+        """
+        Return the cosmic rays of an integration as rates [electron / s], and the read variance they leave.
+
+        The jump step catches most particles above four times the noise of a group; those pixels lose a group, so
+        their variances grow (slopes of two half ramps, weighted). The rest bends the ramp: charge Q arriving at a
+        part u of the ramp changes the least-squares slope by 6 Q u (1 - u) / T.
+        """
+        scene, clock = self.scene, self.scene.clock
+        now = self._deposit(i_int)
+        noise = np.sqrt(2 * scene.detector.read_noise**2 + rate.ravel()[now.index] * clock.group)
+        particle = np.modf(now.phase * 1e4)[0]
+        caught = (particle > 0.07) & (now.charge > 0.8 * noise)
+        amplitude = np.where(caught, 0.0, 6 * now.charge * now.phase * (1 - now.phase) / clock.integration)
+        flagged = now.index[caught]
+        if len(flagged):
+            dq.ravel()[flagged] |= _JUMP
+            read = read.copy()
+            first = np.clip(np.rint(now.phase[caught] * clock.ngroups), 1, clock.ngroups - 1)
+            second = clock.ngroups - first
+            kept = (first**3 - first) + (second**3 - second)
+            read.ravel()[flagged] *= (clock.ngroups**3 - clock.ngroups) / np.maximum(kept, 6.0)
+            poisson.ravel()[flagged] *= (clock.ngroups - 1) / max(clock.ngroups - 2, 1)
+        index = now.index
+        if i_int > 0 and scene.options.cosmic_rays:
+            before = self._deposit(i_int - 1)
+            glow = before.charge * scene.instrument.afterglow / clock.integration
+            visible = glow * clock.integration > 1.0
+            index = np.concatenate([index, before.index[visible]])
+            amplitude = np.concatenate([amplitude, glow[visible]])
+            caught = np.concatenate([caught, np.zeros(int(visible.sum()), bool)])
+            index, inverse = np.unique(index, return_inverse=True)
+            amplitude = np.bincount(inverse, amplitude, len(index))
+            caught = np.bincount(inverse, caught, len(index)) > 0
+        return Hits(index, amplitude, caught), read
+
+    def _deposit(self, i_int: int):  # noqa: ANN202
+        """Return the particles of an integration."""
+        scene = self.scene
+        return scene.rays.deposit(scene.shape, scene.clock.integration, scene.options.seed, (*scene.key, 5, i_int))

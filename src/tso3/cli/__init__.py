@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 _VALUES, _REFERENCES, _RESOURCES, _DISPLAY = "Parameters", "Reference files", "Resources", "Display"
+_SCENE = "Scene"
 _Output = Annotated[Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder of the products.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=_DISPLAY)]
 _Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
@@ -144,7 +145,7 @@ def _run(
 @app.command("demo")
 def _demo(
     output_dir: _Output = Path("tso3_demo"),
-    n_int: Annotated[int, typer.Option(min=10, help="Integrations.")] = 240,
+    n_int: Annotated[int, typer.Option(min=10, help="Integrations.")] = 120,
     seed: _Seed = 1,
     quiet: _Quiet = False,
 ) -> None:
@@ -156,18 +157,37 @@ def _demo(
 
 @app.command("simulate")
 def _simulate(
-    mode: Annotated[str, typer.Argument(help="EXP_TYPE, such as NRS_BRIGHTOBJ.")],
+    mode: Annotated[str, typer.Argument(help="EXP_TYPE: NRS_BRIGHTOBJ, MIR_LRS-SLITLESS or NRC_TSIMAGE.")],
     output_dir: _Output = Path("."),
-    n_int: Annotated[int, typer.Option(min=1, help="Integrations of each exposure.")] = 100,
-    segments: Annotated[int, typer.Option(min=1, help="Files into which each exposure is split.")] = 2,
+    n_int: Annotated[int, typer.Option(min=1, metavar="N", help="Integrations of each exposure.")] = 100,
+    segments: Annotated[int, typer.Option(min=1, metavar="N", help="Files into which an exposure is split.")] = 2,
+    exposures: Annotated[int, typer.Option(min=1, metavar="N", help="Exposures, one after another.")] = 1,
     seed: _Seed = 1,
-    depth: Annotated[float, typer.Option(min=0.0, max=1.0, help="Depth of the transit.")] = 0.01,
+    depth: Annotated[float, typer.Option(help="Depth of the transit.", rich_help_panel=_SCENE)] = 0.01,
+    noise: Annotated[bool, typer.Option(help="Photon and read noise.", rich_help_panel=_SCENE)] = True,
+    cosmic_rays: Annotated[float, typer.Option(help="Multiplier of their rate.", rich_help_panel=_SCENE)] = 1.0,
+    bad_pixels: Annotated[float, typer.Option(help="Fraction of bad pixels.", rich_help_panel=_SCENE)] = 0.001,
+    jitter: Annotated[
+        float | None, typer.Option(help="Motion per integration, rms [pixel].", rich_help_panel=_SCENE)
+    ] = None,
+    drift: Annotated[
+        float | None, typer.Option(help="Motion over the exposure [pixel].", rich_help_panel=_SCENE)
+    ] = None,
+    flux_scale: Annotated[float, typer.Option(help="Multiplier of the star's flux.", rich_help_panel=_SCENE)] = 1.0,
+    photom: Annotated[bool, typer.Option(help="Calibrated flux, or DN/s.", rich_help_panel=_SCENE)] = True,
+    detectors: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Of these detectors only.", rich_help_panel=_SCENE)
+    ] = None,
+    subarray: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of the mode's subarrays.", rich_help_panel=_SCENE)
+    ] = None,
     quiet: _Quiet = False,
 ) -> None:
     """Make the calints of an observation whose truth is known, with its association and reference files."""
+    scene = {key: value for key, value in locals().items() if key not in ("mode", "output_dir", "quiet")}
     from tso3.cli.demo import run_simulate
 
-    run_simulate(mode, output_dir, n_int=n_int, segments=segments, seed=seed, depth=depth, quiet=quiet)
+    run_simulate(mode, output_dir, scene, quiet=quiet)
 
 
 @app.command("params")

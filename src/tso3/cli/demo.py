@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tso3.cli.run import Request, run_and_report, running
 
@@ -29,25 +29,23 @@ def run_demo(output_dir: Path, *, n_int: int, seed: int, quiet: bool) -> None:
     quiet : bool
         Show warnings and errors only.
     """
-    visit = _simulated(
-        "NRS_BRIGHTOBJ", output_dir / "calints", n_int=n_int, segments=2, seed=seed, depth=0.01, quiet=quiet
-    )
+    scene = {"n_int": n_int, "segments": 2, "seed": seed}
+    visit = _simulated("NRS_BRIGHTOBJ", output_dir / "calints", scene, quiet=quiet)
     run_and_report(
         Request(
             inputs=[str(visit.association)],
             output_dir=output_dir,
             overrides=dict(visit.references),
             figure=True,
+            mid_transit=_mid_transit(visit),
             quiet=quiet,
         )
     )
 
 
-def run_simulate(
-    mode: str, output_dir: Path, *, n_int: int, segments: int, seed: int, depth: float, quiet: bool
-) -> None:
+def run_simulate(mode: str, output_dir: Path, scene: dict[str, Any], *, quiet: bool) -> None:
     """
-    Simulate an observation and say what was written.
+    Simulate an observation and say how to reduce it.
 
     Parameters
     ----------
@@ -55,26 +53,28 @@ def run_simulate(
         EXP_TYPE.
     output_dir : path
         Gets the calints, the association and the references.
-    n_int, segments : int
-        Integrations of each exposure and files that it is split into.
-    seed : int
-        Seed of the simulation.
-    depth : float
-        Depth of the transit.
+    scene : dict
+        Further arguments of `tso3.simulate.simulate`.
     quiet : bool
         Print nothing.
     """
-    visit = _simulated(mode, output_dir, n_int=n_int, segments=segments, seed=seed, depth=depth, quiet=quiet)
+    visit = _simulated(mode, output_dir, scene, quiet=quiet)
     if not quiet:
         options = "".join(f" --override-{name} {path}" for name, path in visit.references.items())
         sys.stdout.write(f"reduce it with:\n  tso3 run {visit.association}{options} -o DIR\n")
 
 
-def _simulated(
-    mode: str, output_dir: Path, *, n_int: int, segments: int, seed: int, depth: float, quiet: bool
-) -> SimulatedVisit:
+def _simulated(mode: str, output_dir: Path, scene: dict[str, Any], *, quiet: bool) -> SimulatedVisit:
     with running(quiet=quiet) as (progress, _):
-        progress.message(f"simulating {n_int} integrations of {mode} in {output_dir}")
         from tso3.simulate import simulate
 
-        return simulate(mode, output_dir, n_int=n_int, segments=segments, seed=seed, depth=depth)
+        return simulate(mode, output_dir, progress=progress, **scene)
+
+
+def _mid_transit(visit: SimulatedVisit) -> float:
+    """Time of mid-transit, BJD_TDB - 2400000.5 [day]: the centre of the light that the simulated transit takes away."""
+    import numpy as np
+
+    with np.load(next(iter(visit.truths.values()))) as truth:
+        taken = 1.0 - truth["transit"].mean(axis=0)
+        return float(np.average(truth["time_bjd_tdb"], weights=taken))

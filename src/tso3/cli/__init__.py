@@ -168,10 +168,10 @@ def _simulate(
     cosmic_rays: Annotated[float, typer.Option(help="Multiplier of their rate.", rich_help_panel=_SCENE)] = 1.0,
     bad_pixels: Annotated[float, typer.Option(help="Fraction of bad pixels.", rich_help_panel=_SCENE)] = 0.001,
     jitter: Annotated[
-        float | None, typer.Option(help="Motion per integration, rms [pixel].", rich_help_panel=_SCENE)
+        float | None, typer.Option(help="Motion per integration, rms, in pixels.", rich_help_panel=_SCENE)
     ] = None,
     drift: Annotated[
-        float | None, typer.Option(help="Motion over the exposure [pixel].", rich_help_panel=_SCENE)
+        float | None, typer.Option(help="Motion over the exposure, in pixels.", rich_help_panel=_SCENE)
     ] = None,
     flux_scale: Annotated[float, typer.Option(help="Multiplier of the star's flux.", rich_help_panel=_SCENE)] = 1.0,
     photom: Annotated[bool, typer.Option(help="Calibrated flux, or DN/s.", rich_help_panel=_SCENE)] = True,

@@ -242,7 +242,7 @@ def _yaml(value: Any) -> str:
         return "[" + ", ".join(_yaml(entry) for entry in value) + "]"
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _move_index(tail: bytes, shift: int) -> bytes:

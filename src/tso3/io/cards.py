@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["BLOCK", "CARD", "Cards", "check_cards", "parse_value"]
+__all__ = ["BLOCK", "CARD", "Cards", "check_cards", "fit_comment", "parse_value"]
 
 CARD = 80
 """Bytes of one card."""
@@ -86,6 +86,22 @@ def parse_value(text: str) -> Value:
         real, imaginary = (float(part.replace("D", "E")) for part in pair.strip("()").split(","))
         return complex(real, imaginary)
     return None
+
+
+def fit_comment(value: object, comment: str) -> str:
+    """
+    Return as much of a comment as its card has room for.
+
+    A string that does not fit one card is continued on further ones, where there is room for all of it.
+
+    Examples
+    --------
+    >>> from tso3.io.cards import fit_comment
+    >>> fit_comment("jw01366003001_04101_00001-seg001_nrs1_o003_crfints.fits", "Name of the file")
+    'Name of th'
+    """
+    width = max(len(value.replace("'", "''")), 8) + 2 if isinstance(value, str) else 20
+    return comment if width > CARD - 10 else comment[: max(CARD - 10 - max(width, 20) - 3, 0)]
 
 
 def check_cards(raw: bytes) -> Cards:

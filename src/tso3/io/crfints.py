@@ -9,83 +9,27 @@ its name when it is whole (`tso3.io.atomic`).
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.errors import InputError, OutputError, Tso3Warning
-from tso3.io.asdftree import ExtraCard, edit_tree, tree_value
+from tso3.errors import OutputError, Tso3Warning
 from tso3.io.atomic import atomic_path
+from tso3.io.crfintsplan import CrfintsRecord, Piece, plan_crfints
 from tso3.io.exposure import Exposure
-from tso3.io.fitsfile import Hdu, open_readonly, padded, pread_exactly
+from tso3.io.fitsfile import open_readonly, pread_exactly
 from tso3.io.segment import Segment
-
-if TYPE_CHECKING:
-    from astropy.io import fits
 
 __all__ = ["CrfintsRecord", "CrfintsWriter", "crfints_name"]
 
 _CHUNK = 16 * 2**20
-_CHECKSUMS = ("CHECKSUM", "DATASUM")
-_AFTER_OUTLIER = ("S_PTHLOS", "S_PERSIS", "S_PHOTOM", "S_PIXREP", "S_PSFALI", "S_RAMP")
-_HASH = "_fits_hash"
-
-
-@dataclass(frozen=True)
-class CrfintsRecord:
-    """
-    What is recorded in the headers of ``crfints``.
-
-    Attributes
-    ----------
-    status : str
-        S_OUTLIR: ``"COMPLETE"`` or ``"SKIPPED"``.
-    asn_pool, asn_table : str or None
-        ASNPOOL and ASNTABLE; None leaves those of the input.
-    cards : sequence of (keyword, value, comment)
-        Further PRIMARY cards of ours (as `tso3.io.metadata.Provenance.cards` gives them).
-    tree : mapping
-        Subtree ``tso3`` of the ASDF extension (as `tso3.io.metadata.Provenance.tree` gives it); plain values only.
-    """
-
-    status: str = "COMPLETE"
-    asn_pool: str | None = None
-    asn_table: str | None = None
-    cards: Sequence[tuple[str, Any, str]] = ()
-    tree: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """One unit of the product: its header, and its data (bytes, or None: copied from, or like, the input)."""
-
-    hdu: Hdu
-    header: bytes
-    offset: int
-    data: bytes | None
-
-    @property
-    def data_offset(self) -> int:
-        return self.offset + len(self.header)
-
-    @property
-    def data_size(self) -> int:
-        return self.hdu.data_size if self.data is None else len(self.data)
-
-    @property
-    def end(self) -> int:
-        return self.data_offset + padded(self.data_size)
 
 
 def crfints_name(segment: Segment, asn_id: str | None = None) -> str:
@@ -233,7 +177,7 @@ class CrfintsWriter:
         row = self.segment.nx * part.itemsize
         frame = self.segment.ny * row
         offset += i_first * frame + low * row
-        flat = memoryview(part.reshape(-1).view(np.uint8))
+        flat = part.reshape(-1).view(np.uint8).data
         if part.shape[1] == self.segment.ny:
             self._pwrite(flat, offset)
             return
@@ -267,7 +211,7 @@ class CrfintsWriter:
         """Reserve the space; write headers, tables and units that are copied."""
         descriptor = open_readonly(self.segment.path)
         try:
-            pieces = _plan(self.segment, descriptor, self.path.name, self._record)
+            pieces = plan_crfints(self.segment, descriptor, self.path.name, self._record)
             _reserve(self._descriptor, pieces[-1].end, self.path)
             planes = {plane.offset: name for name, plane in self.segment.planes.items()}
             for piece in pieces:
@@ -282,7 +226,7 @@ class CrfintsWriter:
         finally:
             os.close(descriptor)
 
-    def _copy(self, descriptor: int, piece: _Piece) -> None:
+    def _copy(self, descriptor: int, piece: Piece) -> None:
         """Copy the data of a unit as they are; ASCII tables are filled up with blanks."""
         for done in range(0, piece.data_size, _CHUNK):
             size = min(_CHUNK, piece.data_size - done)
@@ -313,120 +257,3 @@ def _refuse_inputs(path: Path, inputs: tuple[Path, ...]) -> None:
         same = path.resolve() == given.resolve() or (path.exists() and given.exists() and path.samefile(given))
         if same:
             raise OutputError("the product would replace an input; choose another output folder", path)
-
-
-def _plan(segment: Segment, descriptor: int, filename: str, record: CrfintsRecord) -> list[_Piece]:
-    """Return the units of the product, with their places."""
-    headers = {hdu.index: _header_bytes(hdu, segment, filename, record) for hdu in segment.hdus if hdu.name != "ASDF"}
-    pieces: list[_Piece] = []
-    offset = 0
-    for hdu in segment.hdus:
-        data = None
-        header = headers.get(hdu.index)
-        if header is None:
-            header, data = _asdf_unit(hdu, segment, descriptor, headers, record)
-        piece = _Piece(hdu, header, offset, data)
-        pieces.append(piece)
-        offset = piece.end
-    return pieces
-
-
-def _header_bytes(hdu: Hdu, segment: Segment, filename: str, record: CrfintsRecord) -> bytes:
-    """Return the header of a unit of the product."""
-    header = hdu.header.copy()
-    for key in _CHECKSUMS:
-        header.remove(key, ignore_missing=True, remove_all=True)
-    if hdu.index == 0:
-        for key, value, comment in _primary_cards(filename, record):
-            _set_card(header, key, value, comment)
-    return header.tostring().encode("ascii")
-
-
-def _primary_cards(filename: str, record: CrfintsRecord) -> list[tuple[str, Any, str]]:
-    """Return the PRIMARY cards that differ from the input."""
-    cards: list[tuple[str, Any, str]] = [
-        ("DATE", datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds"), "UTC date file created"),
-        ("FILENAME", _ascii(filename), "Name of the file"),
-        ("S_OUTLIR", record.status, "Outlier Detection"),
-    ]
-    if record.asn_pool is not None:
-        cards.append(("ASNPOOL", _ascii(record.asn_pool), "Name of the ASN pool"))
-    if record.asn_table is not None:
-        cards.append(("ASNTABLE", _ascii(record.asn_table), "Name of the ASN table"))
-    return [*cards, *((key, _ascii(value), comment) for key, value, comment in record.cards)]
-
-
-def _ascii(value: Any) -> Any:
-    return value.encode("ascii", "replace").decode() if isinstance(value, str) else value
-
-
-def _set_card(header: fits.Header, key: str, value: Any, comment: str) -> None:
-    """Set a card, keeping the comment of one that is there; a new S_OUTLIR goes where the archive has it."""
-    if key in header:
-        header[key] = value
-        return
-    if key == "S_OUTLIR":
-        before = next((k for k in _AFTER_OUTLIER if k in header), None)
-        if before is not None:
-            header.insert(before, (key, value, comment))
-            return
-    header.append((key, value, comment), end=True)
-
-
-def _asdf_unit(
-    hdu: Hdu, segment: Segment, descriptor: int, headers: Mapping[int, bytes], record: CrfintsRecord
-) -> tuple[bytes, bytes | None]:
-    """Return header and data of the ASDF extension, edited."""
-    header = hdu.header.copy()
-    for key in _CHECKSUMS:
-        header.remove(key, ignore_missing=True, remove_all=True)
-    table = header.get("XTENSION") == "BINTABLE"
-    simple = header.get("NAXIS2") == 1 and header.get("TFIELDS") == 1 and not header.get("PCOUNT")
-    if header.get("BITPIX") != 8 or not (simple if table else header.get("NAXIS") == 1):
-        warnings.warn(
-            f"{segment.path}: the ASDF extension is laid out in an unknown way; it is copied as it is",
-            Tso3Warning,
-            stacklevel=5,
-        )
-        return header.tostring().encode("ascii"), None
-    content = pread_exactly(descriptor, hdu.data_size, hdu.data_offset, segment.path)
-    try:
-        content = _edited(content, segment, descriptor, headers, record)
-    except InputError as error:
-        raise InputError(error.found, segment.path) from None
-    header["NAXIS1"] = len(content)
-    if table:
-        header["TFORM1"] = f"{len(content)}B"
-    return header.tostring().encode("ascii"), content
-
-
-def _edited(
-    content: bytes, segment: Segment, descriptor: int, headers: Mapping[int, bytes], record: CrfintsRecord
-) -> bytes:
-    """Return the tree with what the headers say now; its hash of the headers is renewed only if it was right."""
-    from astropy.io import fits
-
-    primary = fits.Header.fromstring(headers[0])
-    values: dict[tuple[str, ...], Any] = {
-        ("meta", "filename"): primary["FILENAME"],
-        ("meta", "date"): primary["DATE"],
-        ("meta", "cal_step", "outlier_detection"): record.status,
-    }
-    for key, name in (("ASNPOOL", "pool_name"), ("ASNTABLE", "table_name")):
-        if getattr(record, f"asn_{name.split('_')[0]}") is not None:
-            values["meta", "asn", name] = primary[key]
-            values["meta", "asn", "exptype"] = "science"
-    if record.tree:
-        values[("tso3",)] = dict(record.tree)
-    old = tree_value(content, (_HASH,))
-    if old is not None:
-        raw = hashlib.sha256()
-        for hdu in segment.hdus:
-            if hdu.name != "ASDF":
-                size = hdu.data_offset - hdu.header_offset
-                raw.update(pread_exactly(descriptor, size, hdu.header_offset, segment.path))
-        valid = old == raw.hexdigest() and not any(hdu.repairs for hdu in segment.hdus)
-        new = hashlib.sha256(b"".join(headers[i] for i in sorted(headers))).hexdigest()
-        values[(_HASH,)] = new if valid else None
-    extra = [ExtraCard(key, primary[key], comment) for key, _, comment in record.cards]
-    return edit_tree(content, values, extra)

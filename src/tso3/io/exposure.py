@@ -128,7 +128,7 @@ class Exposure:
         return tuple(bounds)
 
     @cached_property
-    def wavelength(self) -> NDArray[np.float64] | None:
+    def wavelength(self) -> NDArray[np.floating] | None:
         """
         Wavelength of every pixel [micron], shape (ny, nx); NaN where there is none, None for imaging.
 

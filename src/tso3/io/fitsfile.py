@@ -11,7 +11,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tso3.errors import InputError
 from tso3.io.cards import BLOCK, CARD, check_cards, parse_value
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Hdu", "header_value", "open_readonly", "padded", "pread_exactly", "read_table", "scan_hdus"]
+
+T = TypeVar("T", int, float, bool, str)
 
 _MAX_HEADER = 1000 * BLOCK
 _CHUNK = 4 * BLOCK
@@ -248,7 +250,7 @@ def _data_size(raw: bytes, path: str | Path, index: int) -> int:
     return abs(bits) // 8 * count * (extra + size)
 
 
-def header_value(header: fits.Header, key: str, kind: type, path: str | Path) -> object:
+def header_value(header: fits.Header, key: str, kind: type[T], path: str | Path) -> T | None:
     """
     Return the value of a keyword as a type, or None where it is absent or undefined.
 
@@ -273,11 +275,9 @@ def header_value(header: fits.Header, key: str, kind: type, path: str | Path) ->
     value = header.get(key)
     if value is None or isinstance(value, Undefined):
         return None
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, bool):
-        kind = type(None)
-    if not isinstance(value, kind):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{key} = {value!r} is not of the expected type; correct the header", path)
     return value.strip() if isinstance(value, str) else value
 

@@ -49,9 +49,9 @@ def bad_mask(planes: Mapping[str, NDArray[np.generic]], out: NDArray[np.bool_] |
     sci = planes["SCI"]
     if out is None:
         out = np.empty(sci.shape, np.bool_)
-    bits = [_bits(planes.get(name, sci), sci) for name in PLANES]
-    exponent = _word(0x7F800000, sci.dtype)
-    _bad_mask(*bits, exponent, _word(_flags()[0], sci.dtype), out.reshape(-1))
+    a, b, dq, c, d, e = (_bits(planes.get(name, sci), sci) for name in PLANES)
+    exponent, do_not_use = _word(0x7F800000, sci.dtype), _word(_flags()[0], sci.dtype)
+    _bad_mask(a, b, dq, c, d, e, exponent, do_not_use, out.reshape(-1))
     return out
 
 
@@ -88,14 +88,15 @@ def patch(
     ([nan, nan, 1.0], [1, 17, 0])
     """
     sci = planes["SCI"]
-    bits = [_bits(planes.get(name, sci), sci) for name in PLANES]
+    a, b, dq, c, d, e = (_bits(planes.get(name, sci), sci) for name in PLANES)
     do_not_use, flagged = (_word(flag, sci.dtype) for flag in _flags())
     flat = bad.reshape(-1)
     extra = flat if outlier is None else outlier.reshape(-1)
-    if flat.size != bits[0].size or extra.size != flat.size:
-        raise ValueError(f"masks of {flat.size} and {extra.size} samples for planes of {bits[0].size}")
+    if flat.size != a.size or extra.size != flat.size:
+        raise ValueError(f"masks of {flat.size} and {extra.size} samples for planes of {a.size}")
     both = flagged if outlier is not None else do_not_use
-    return int(_patch(*bits, flat, extra, _word(0x7FC00000, sci.dtype), do_not_use, both))
+    nan = _word(0x7FC00000, sci.dtype)
+    return int(_patch(a, b, dq, c, d, e, flat, extra, nan, do_not_use, both))
 
 
 @lru_cache
@@ -110,7 +111,7 @@ def _flags() -> tuple[int, int]:
 def _word(value: int, like: np.dtype[np.generic]) -> np.uint32:
     """Return a 32-bit word as it looks in planes of that byte order, read natively."""
     order = "<u4" if like.newbyteorder("<") == like else ">u4"
-    return np.array([value], order).view(np.uint32)[0]
+    return np.uint32(np.array([value], order).view(np.uint32)[0])
 
 
 def _bits(plane: NDArray[np.generic], like: NDArray[np.generic]) -> Bits:

@@ -165,11 +165,11 @@ def _read_plane(
     offset = plane.offset + i_first * frame + low * row
     flat = target.reshape(-1).view(np.uint8)
     if target.shape[1] == plane.shape[1]:
-        _pread_into(descriptor, memoryview(flat), offset, segment)
+        _pread_into(descriptor, flat.data, offset, segment)
         return
     size = target.shape[1] * row
     for i in range(target.shape[0]):
-        _pread_into(descriptor, memoryview(flat[i * size : (i + 1) * size]), offset + i * frame, segment)
+        _pread_into(descriptor, flat[i * size : (i + 1) * size].data, offset + i * frame, segment)
 
 
 def _pread_into(descriptor: int, view: memoryview, offset: int, segment: Segment) -> None:

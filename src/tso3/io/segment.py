@@ -159,7 +159,7 @@ def read_segment(path: str | Path) -> Segment:
         raise InputError(f"SCI has shape {shape}: it holds no pixels", path)
     int_start = header_value(primary, "INTSTART", int, path)
     number = header_value(primary, "EXSEGNUM", int, path)
-    first = 1 if int_start is None else int(int_start)  # type: ignore[call-overload]
+    first = 1 if int_start is None else int_start
     if first < 1:
         raise InputError(f"INTSTART = {first}, but integrations are numbered from 1; correct the header", path)
     return Segment(
@@ -171,8 +171,8 @@ def read_segment(path: str | Path) -> Segment:
         ny=shape[1],
         nx=shape[2],
         int_start=first,
-        number=1 if number is None else int(number),  # type: ignore[call-overload]
-        model_type=str(header_value(primary, "DATAMODL", str, path) or ""),
+        number=1 if number is None else number,
+        model_type=header_value(primary, "DATAMODL", str, path) or "",
         times=read_times(hdus, path, first, shape[0]),
     )
 
@@ -181,10 +181,10 @@ def _check_mode(primary: fits.Header, path: Path) -> Mode:
     """Return the mode of a file, or raise."""
     exp_type = header_value(primary, "EXP_TYPE", str, path)
     tsovisit = header_value(primary, "TSOVISIT", bool, path)
-    mode = mode_of(None if exp_type is None else str(exp_type), bool(tsovisit))
+    mode = mode_of(exp_type, bool(tsovisit))
     if mode is not None:
         return mode
-    if exp_type is not None and str(exp_type).upper() in MODES:
+    if exp_type is not None and exp_type.upper() in MODES:
         raise InputError(f"EXP_TYPE {exp_type} without TSOVISIT = T is not a time series; reduce it as an image", path)
     found = "has no EXP_TYPE" if exp_type is None else f"EXP_TYPE {exp_type} is not reduced by tso3"
     raise InputError(f"{found}; it takes {', '.join(MODES)}", path)

@@ -175,7 +175,7 @@ def _header_cadence(header: fits.Header, path: Path) -> tuple[float | None, tupl
     absent = [key for key in keys if value[key] is None]
     if absent:
         return None, None, f"the header has no {', '.join(absent)}, so times are NaN"
-    start, end, n_ints, effective, group = (float(value[key]) for key in keys)  # type: ignore[arg-type]
+    start, end, n_ints, effective, group = (number for number in value.values() if number is not None)
     if n_ints < 1:
         return None, None, f"NINTS = {n_ints:g}, so times are NaN"
     cadence = (end - start) * _DAY / n_ints

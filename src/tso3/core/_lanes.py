@@ -2,56 +2,150 @@
 Sorted windows of many pixels at once: the compiled pieces of `median` and `outliers`.
 
 A *lane* is one pixel. A chunk of up to `LANES` pixels that are neighbours in memory is carried through time together:
-row k of the sorted buffer holds the k-th smallest sample of the window of every lane, so that one step of the window (a
+row k of the sorted window holds the k-th smallest sample of the window of every lane, so that one step of the window (a
 sample leaves, a sample enters) is a sweep of compare-and-select over contiguous rows, which the compiler vectorises.
 Samples that do not count are stored as +inf and end up behind all others; how many count is known per lane.
+
+Three habits keep the compiled code fast and quick to compile. Offsets into flat arrays are unsigned: numba lets signed
+ones count from the end, which keeps loops from being vectorised. Rows of work space are fixed offsets into a few arrays:
+the compiler sees that they do not overlap. Slices are not assigned to slices: numba would compile the wording of an error.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 __all__ = [
-    "INF",
     "LANES",
+    "STRIDE",
+    "Array",
     "Lanes",
+    "Place",
     "Plane",
+    "copy_row",
     "flatten",
     "make_lanes",
     "median_row",
+    "merge_rows",
     "search_row",
     "seek",
     "select_median",
 ]
 
 LANES = 256
-"""Pixels carried together, and the distance between rows of the sorted buffer."""
+"""Pixels carried together."""
 
-INF = np.float32(np.inf)
+STRIDE = 272
+"""Distance between rows of work space: no power of two, lest rows compete for the same lines of the cache."""
+
+_ROW_1, _ROW_2, _ROW_3, _ROW_4 = (np.uint64(k * STRIDE) for k in (1, 2, 3, 4))
+_OLD, _NEW = (np.uint64(k * STRIDE) for k in (0, 1))  # of Lanes.floats
+_COUNT, _LEFT, _ENTERED = (np.uint64(k * STRIDE) for k in (0, 1, 2))  # of Lanes.ints
+_INF = np.float32(np.inf)
 _HALF = np.float32(0.5)
+
+Array = NDArray[Any]
+Place = tuple[int, ...]
+"""Offsets of the first lane of a chunk in each of several planes."""
 
 
 class Plane(NamedTuple):
     """A stack as the kernels see it: element (t, y, x) is ``flat[t * step_int + y * step_row + x]``."""
 
-    flat: NDArray
+    flat: Array
     step_int: int
     step_row: int
 
 
-def flatten(stack: NDArray, dtype: type) -> Plane:
+class Lanes(NamedTuple):
+    """
+    Work space of one chunk; rows are `STRIDE` elements apart.
+
+    Attributes
+    ----------
+    window : ndarray of float32
+        Sorted samples, one row for each integration of the widest window.
+    floats : ndarray of float32
+        Rows: leaving sample, entering sample; smallest threshold of this and of the preceding section of time; largest
+        sample dropped below the median, smallest dropped above it.
+    ints : ndarray of int32
+        Rows: how many samples count; whether the leaving, the entering sample does; how many were dropped below the
+        median, above it, in total in the pass before; whether clipping is needed.
+    centre : ndarray of float32 or float64
+        Rows: median; median before clipping.
+    cursor : ndarray of int64, shape (2,)
+        Range of integrations in the window.
+    column : ndarray of float32
+        Samples, thresholds and kept samples of the window of one lane.
+    dropped : ndarray of uint8
+        Which samples of the window are dropped; rows as `window`.
+    """
+
+    window: Array
+    floats: Array
+    ints: Array
+    centre: Array
+    cursor: Array
+    column: Array
+    dropped: Array
+
+
+def _aligned(size: int, dtype: Any) -> Array:
+    """Return an uninitialised array that starts on a cache line."""
+    n_bytes = size * np.dtype(dtype).itemsize
+    raw = np.empty(n_bytes + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + n_bytes].view(dtype)
+
+
+def make_lanes(depth: int, size: int, dtype: Any) -> Lanes:
+    """
+    Return work space.
+
+    Parameters
+    ----------
+    depth : int
+        Length of the widest window [integrations] if windows are kept sorted, else 0.
+    size : int
+        Length of the widest window [integrations].
+    dtype : type
+        Of the medians.
+
+    Returns
+    -------
+    lanes : Lanes
+        About 1.4 * depth + 18 KiB and 12 bytes per integration of `size`.
+
+    Examples
+    --------
+    >>> make_lanes(3, 3, np.float32).cursor.tolist()
+    [0, 0]
+    """
+    rows = max(depth, 1) * STRIDE
+    return Lanes(
+        window=_aligned(rows, np.float32),
+        floats=_aligned(6 * STRIDE, np.float32),
+        ints=_aligned(7 * STRIDE, np.int32),
+        centre=_aligned(2 * STRIDE, dtype),
+        cursor=np.zeros(2, np.int64),
+        column=np.empty(3 * size, np.float32),
+        dropped=_aligned(rows, np.uint8),
+    )
+
+
+def flatten(stack: Array, dtype: type) -> Plane:
     """
     Return a stack as the kernels see it: one-dimensional, with the steps to its next integration and next row.
 
     Parameters
     ----------
     stack : ndarray, shape (n_int, ny, nx)
-        May be a row range of a larger stack, ``stack[:, first:last, :]``; copied only if the last axis is not contiguous
-        or the dtype differs. Not modified.
+        May be a row range of a larger stack, ``stack[:, first:last, :]``; copied only if its last axis is not
+        contiguous or its dtype differs. Not modified.
     dtype : type
         Wanted dtype.
 
@@ -73,179 +167,184 @@ def flatten(stack: NDArray, dtype: type) -> Plane:
     size = wanted.itemsize
     if array.size == 0:
         return Plane(np.empty(0, wanted), 0, 0)
-    fits = array.strides[2] == size or array.shape[2] == 1
-    if not fits or any(step < 0 or step % size for step in array.strides[:2]):
+    contiguous = array.strides[2] == size or array.shape[2] == 1
+    if not contiguous or any(step < 0 or step % size for step in array.strides[:2]):
         array = np.ascontiguousarray(array)
     step_int, step_row = array.strides[0] // size, array.strides[1] // size
     span = (array.shape[0] - 1) * step_int + (array.shape[1] - 1) * step_row + array.shape[2]
     return Plane(np.lib.stride_tricks.as_strided(array, (span,), (size,)), step_int, step_row)
 
 
-class Lanes(NamedTuple):
+def merge_rows(shape: tuple[int, ...], *planes: Plane) -> tuple[int, int]:
     """
-    Work space of one chunk.
+    Return the rows and columns to loop over: one long row if frames are contiguous in every plane.
 
-    ``window`` (depth * LANES) holds the sorted samples, ``count`` (LANES) how many of them count, ``cursor`` (2) the
-    range of integrations in the window, ``old``, ``new``, ``good_old``, ``good_new`` (LANES) the samples of one step.
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the stacks, (n_int, ny, nx).
+    *planes : Plane
+        The stacks.
+
+    Returns
+    -------
+    ny, nx : int
+        Either those of `shape`, or 1 and their product.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> merge_rows((9, 4, 3), Plane(np.empty(108), 12, 3))
+    (1, 12)
     """
-
-    window: NDArray
-    count: NDArray
-    cursor: NDArray
-    old: NDArray
-    new: NDArray
-    good_old: NDArray
-    good_new: NDArray
+    _, ny, nx = shape
+    return (1, ny * nx) if all(plane.step_row == nx for plane in planes) else (ny, nx)
 
 
 @njit(cache=True, nogil=True)
-def make_lanes(depth):
-    """Return empty work space for windows of at most `depth` integrations."""
-    return Lanes(
-        np.full(depth * LANES, INF, np.float32),
-        np.zeros(LANES, np.int32),
-        np.zeros(2, np.int64),
-        np.empty(LANES, np.float32),
-        np.empty(LANES, np.float32),
-        np.empty(LANES, np.int32),
-        np.empty(LANES, np.int32),
-    )
+def _load(plane: Plane, bad: Plane, at: Place, n: int, limit: float, row: Any, lanes: Lanes) -> None:
+    """
+    Copy n samples to a row, and to the row of integers after its namesake whether they count.
 
-
-@njit(cache=True, nogil=True)
-def _load(plane, at, bad, n, limit, value, good):
-    """Copy n samples; those that are masked, NaN or larger than `limit` in size become +inf and do not count."""
-    flat, at_data = plane.flat, at[0]
-    mask, at_mask = bad.flat, at[1]
-    for lane in range(n):
+    Those that are masked, NaN or larger than `limit` in size become +inf and do not count.
+    """
+    flat, mask, value, good = plane.flat, bad.flat, lanes.floats, lanes.ints
+    at_data, at_mask = np.uint64(at[0]), np.uint64(at[1])
+    for lane in range(np.uint64(n)):
         x = flat[at_data + lane]
         use = (mask[at_mask + lane] == 0) & (abs(x) <= limit)
-        value[lane] = x if use else INF
-        good[lane] = 1 if use else 0
+        value[row + lane] = x if use else _INF
+        good[row + _ROW_1 + lane] = 1 if use else 0
 
 
 @njit(cache=True, nogil=True)
-def _absent(value, good, n):
-    """Fill in for the sample of a step that only adds or only removes one."""
-    for lane in range(n):
-        value[lane] = INF
-        good[lane] = 0
+def _absent(n: int, row: Any, lanes: Lanes) -> None:
+    """Stand in for the sample that does not leave or does not enter."""
+    for lane in range(np.uint64(n)):
+        lanes.floats[row + lane] = _INF
+        lanes.ints[row + _ROW_1 + lane] = 0
 
 
 @njit(cache=True, nogil=True)
-def _slide_one(window, at, old, new, n):
-    """Row k of a step: close the gap that `old` leaves, keep the smaller of row and newcomer, carry the larger on."""
-    for lane in range(n):
-        carried = new[lane]
+def _slide_one(window: Array, at: Any, floats: Array, n: int) -> None:
+    """Row k of a step: close the gap that the old sample leaves, keep the smaller of row and newcomer, carry the other."""
+    for lane in range(np.uint64(n)):
+        carried = floats[_NEW + lane]
         here = window[at + lane]
-        here = window[at + LANES + lane] if here >= old[lane] else here
+        here = window[at + _ROW_1 + lane] if here >= floats[_OLD + lane] else here
         window[at + lane] = here if here < carried else carried
-        new[lane] = carried if here < carried else here
+        floats[_NEW + lane] = carried if here < carried else here
 
 
 @njit(cache=True, nogil=True)
-def _slide_four(window, at, old, new, n):
-    """Four rows of a step in one sweep: `old` and the carried sample stay in registers."""
-    for lane in range(n):
-        gone = old[lane]
-        carried = new[lane]
+def _slide_four(window: Array, at: Any, floats: Array, n: int) -> None:
+    """Four rows of a step in one sweep: the old and the carried sample stay in registers."""
+    for lane in range(np.uint64(n)):
+        gone = floats[_OLD + lane]
+        carried = floats[_NEW + lane]
         a = window[at + lane]
-        b = window[at + LANES + lane]
-        c = window[at + 2 * LANES + lane]
-        d = window[at + 3 * LANES + lane]
-        e = window[at + 4 * LANES + lane]
+        b = window[at + _ROW_1 + lane]
+        c = window[at + _ROW_2 + lane]
+        d = window[at + _ROW_3 + lane]
+        e = window[at + _ROW_4 + lane]
         a = b if a >= gone else a
         b = c if b >= gone else b
         c = d if c >= gone else c
         d = e if d >= gone else d
         window[at + lane] = a if a < carried else carried
         carried = carried if a < carried else a
-        window[at + LANES + lane] = b if b < carried else carried
+        window[at + _ROW_1 + lane] = b if b < carried else carried
         carried = carried if b < carried else b
-        window[at + 2 * LANES + lane] = c if c < carried else carried
+        window[at + _ROW_2 + lane] = c if c < carried else carried
         carried = carried if c < carried else c
-        window[at + 3 * LANES + lane] = d if d < carried else carried
-        new[lane] = carried if d < carried else d
+        window[at + _ROW_3 + lane] = d if d < carried else carried
+        floats[_NEW + lane] = carried if d < carried else d
 
 
 @njit(cache=True, nogil=True)
-def _slide(window, old, new, n):
-    """Replace sample `old` by `new` in the sorted window of every lane; `new` is used up."""
-    depth = window.size // LANES
+def _slide(lanes: Lanes, n: int) -> None:
+    """Replace the old sample by the new one in the sorted window of every lane; the new one is used up."""
+    window, floats, ints = lanes.window, lanes.floats, lanes.ints
+    for lane in range(np.uint64(n)):
+        ints[_COUNT + lane] += ints[_ENTERED + lane] - ints[_LEFT + lane]
+    last = window.size // STRIDE - 1
     k = 0
-    while k + 4 < depth:
-        _slide_four(window, k * LANES, old, new, n)
+    while k + 4 <= last:
+        _slide_four(window, np.uint64(k * STRIDE), floats, n)
         k += 4
-    while k + 1 < depth:
-        _slide_one(window, k * LANES, old, new, n)
+    while k < last:
+        _slide_one(window, np.uint64(k * STRIDE), floats, n)
         k += 1
-    for lane in range(n):
-        window[k * LANES + lane] = new[lane]
+    at = np.uint64(last * STRIDE)
+    for lane in range(np.uint64(n)):
+        window[at + lane] = floats[_NEW + lane]
 
 
 @njit(cache=True, nogil=True)
-def seek(data, mask, at, n, limit, lanes, lo, hi):
+def seek(data: Plane, mask: Plane, at: Place, n: int, limit: float, lanes: Lanes, lo: int, hi: int) -> None:
     """
     Move the windows of n lanes to the integrations lo <= t < hi.
 
-    at is the place of the first lane at integration 0 in the two planes. Going forward costs one sweep per integration;
-    otherwise the windows are made anew.
+    `at` is the place of the first lane in `data` and `mask`. Going forward costs one sweep per integration; otherwise
+    the windows are made anew.
     """
     cursor = lanes.cursor
     if lo < cursor[0] or hi < cursor[1] or lo >= cursor[1]:
-        lanes.window[:] = INF
-        lanes.count[:] = 0
-        cursor[:] = lo
+        for k in range(lanes.window.size):
+            lanes.window[k] = _INF
+        for lane in range(n):
+            lanes.ints[lane] = 0
+        cursor[0] = cursor[1] = lo
     while cursor[0] < lo or cursor[1] < hi:
         if cursor[0] < lo:
             place = (at[0] + cursor[0] * data.step_int, at[1] + cursor[0] * mask.step_int)
-            _load(data, place, mask, n, limit, lanes.old, lanes.good_old)
+            _load(data, mask, place, n, limit, _OLD, lanes)
             cursor[0] += 1
         else:
-            _absent(lanes.old, lanes.good_old, n)
+            _absent(n, _OLD, lanes)
         if cursor[1] < hi:
             place = (at[0] + cursor[1] * data.step_int, at[1] + cursor[1] * mask.step_int)
-            _load(data, place, mask, n, limit, lanes.new, lanes.good_new)
+            _load(data, mask, place, n, limit, _NEW, lanes)
             cursor[1] += 1
         else:
-            _absent(lanes.new, lanes.good_new, n)
-        for lane in range(n):
-            lanes.count[lane] += lanes.good_new[lane] - lanes.good_old[lane]
-        _slide(lanes.window, lanes.old, lanes.new, n)
+            _absent(n, _NEW, lanes)
+        _slide(lanes, n)
 
 
 @njit(cache=True, nogil=True)
-def median_row(lanes, n, fewest, median):
+def median_row(lanes: Lanes, n: int, fewest: int) -> None:
     """
     Median of the window of every lane; NaN where fewer than `fewest` samples count (below 0: where not all do).
 
-    The mean of the two middle samples is taken in the dtype of `median`.
+    The mean of the two middle samples is taken in the dtype of ``lanes.centre``.
     """
-    window, count = lanes.window, lanes.count
+    window, count, centre = lanes.window, lanes.ints, lanes.centre
     size = lanes.cursor[1] - lanes.cursor[0]
-    low = (size - 1) // 2 * LANES
-    high = size // 2 * LANES
-    missing = 0
-    for lane in range(n):
-        missing += size - count[lane]
-        median[lane] = window[low + lane]
-        median[lane] = (median[lane] + window[high + lane]) * _HALF
-    if missing == 0 and size >= fewest:
+    high = np.uint64(size // 2 * STRIDE)
+    low = np.uint64((size - 1) // 2 * STRIDE)
+    short = 0
+    for lane in range(np.uint64(n)):
+        centre[lane] = window[high + lane]
+        short += count[lane] != size
+    if low != high:
+        for lane in range(np.uint64(n)):
+            centre[lane] = (centre[lane] + window[low + lane]) * _HALF
+    if short == 0 and size >= fewest:
         return
     need = max(size if fewest < 0 else fewest, 1)
     for lane in range(n):
         valid = count[lane]
         if valid < need:
-            median[lane] = np.nan
+            centre[lane] = np.nan
         elif valid < size:
-            median[lane] = window[(valid - 1) // 2 * LANES + lane]
-            median[lane] = (median[lane] + window[valid // 2 * LANES + lane]) * _HALF
+            centre[lane] = window[valid // 2 * STRIDE + lane]
+            if valid % 2 == 0:
+                centre[lane] = (centre[lane] + window[(valid // 2 - 1) * STRIDE + lane]) * _HALF
 
 
 @njit(cache=True, nogil=True)
-def _select(values, n, k):
-    """Bring the k-th smallest of the first n values to place k, nothing larger before it (Hoare's selection)."""
-    left, right = 0, n - 1
+def _select(values: Array, left: int, right: int, k: int) -> None:
+    """Bring to place k of left..right the value that sorting would, nothing larger before it (Hoare's selection)."""
     while left < right:
         pivot = values[(left + right) // 2]
         i, j = left, right
@@ -267,31 +366,43 @@ def _select(values, n, k):
 
 
 @njit(cache=True, nogil=True)
-def select_median(values, n, median, lane):
-    """Median of the first n values (at least one, no NaN; they are reordered) to median[lane], in its dtype."""
-    high = n // 2
-    _select(values, n, high)
-    median[lane] = values[high]
+def select_median(values: Array, first: int, n: int, centre: Array, lane: int) -> None:
+    """Median of n values (at least one, no NaN; they are reordered) to centre[lane], in its dtype."""
+    high = first + n // 2
+    _select(values, first, first + n - 1, high)
+    centre[lane] = values[high]
     if n % 2 == 0:
-        low = values[0]
-        for i in range(1, high):
+        low = values[first]
+        for i in range(first + 1, high):
             low = max(low, values[i])
-        median[lane] = (median[lane] + low) * _HALF
+        centre[lane] = (centre[lane] + low) * _HALF
 
 
 @njit(cache=True, nogil=True)
-def search_row(data, mask, at, n, limit, bounds, fewest, values, median):
-    """Do what `seek` and `median_row` do for a window of many integrations, lane by lane by selection."""
-    lo, hi = bounds
+def search_row(data: Plane, mask: Plane, at: Place, n: int, limit: float, fewest: int, lanes: Lanes) -> None:
+    """
+    Median of every lane over the integrations of ``lanes.cursor``, one lane after the other, by selection.
+
+    For a window of many integrations that is common to all, which it would be a waste to keep sorted.
+    """
+    lo, hi = lanes.cursor[0], lanes.cursor[1]
     need = max(hi - lo if fewest < 0 else fewest, 1)
     for lane in range(n):
         valid = 0
         for t in range(lo, hi):
             x = data.flat[at[0] + lane + t * data.step_int]
             if mask.flat[at[1] + lane + t * mask.step_int] == 0 and abs(x) <= limit:
-                values[valid] = x
+                lanes.column[valid] = x
                 valid += 1
+        lanes.ints[lane] = valid
         if valid < need:
-            median[lane] = np.nan
+            lanes.centre[lane] = np.nan
         else:
-            select_median(values, valid, median, lane)
+            select_median(lanes.column, 0, valid, lanes.centre, lane)
+
+
+@njit(cache=True, nogil=True)
+def copy_row(source: Array, target: Array, n: int) -> None:
+    """Copy the first n elements."""
+    for lane in range(n):
+        target[lane] = source[lane]

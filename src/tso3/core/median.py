@@ -9,7 +9,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from tso3.core._lanes import LANES, flatten, make_lanes, median_row, search_row, seek
+from tso3.core._lanes import (
+    LANES,
+    Array,
+    Lanes,
+    Plane,
+    copy_row,
+    flatten,
+    make_lanes,
+    median_row,
+    merge_rows,
+    search_row,
+    seek,
+)
 
 __all__ = ["Bounds", "NanPolicy", "SampleRule", "check_bounds", "rolling_median", "sample_rule", "window_bounds"]
 
@@ -138,14 +150,16 @@ def rolling_median(
     rule = sample_rule(first, last, nan_policy, min_valid)
     median = np.empty((len(first), *data.shape[1:]), rule.dtype)
     if median.size:
+        samples, bad = flatten(data, np.float32), flatten(mask, np.uint8)
+        rows = merge_rows(data.shape, samples, bad)
         _rolling_median(
-            flatten(data, np.float32),
-            flatten(mask, np.uint8),
+            samples,
+            bad,
             first,
             last,
-            rule.depth,
-            (rule.limit, rule.fewest),
-            median,
+            (rule.limit, rule.fewest, rule.depth > 0),
+            make_lanes(rule.depth, int(np.max(last - first)), rule.dtype),
+            median.reshape(len(first), *rows),
         )
     return median
 
@@ -260,22 +274,24 @@ def check_bounds(lo: ArrayLike, hi: ArrayLike, n_int: int) -> tuple[Bounds, Boun
 
 
 @njit(cache=True, nogil=True)
-def _rolling_median(data, mask, lo, hi, depth, rule, out):
+def _rolling_median(
+    data: Plane, mask: Plane, lo: Bounds, hi: Bounds, rule: tuple[float, int, bool], lanes: Lanes, out: Array
+) -> None:
     """Fill out (n_window, ny, nx), chunk of lanes by chunk of lanes."""
-    limit, fewest = rule
+    limit, fewest, keep_sorted = rule
     n_window, ny, nx = out.shape
-    lanes = make_lanes(max(depth, 1))
-    values = np.empty(hi[0] - lo[0] if depth == 0 else 0, np.float32)
-    median = np.empty(LANES, out.dtype)
+    cursor = lanes.cursor
     for y in range(ny):
         for x in range(0, nx, LANES):
             n = min(LANES, nx - x)
             at = (y * data.step_row + x, y * mask.step_row + x)
-            lanes.cursor[:] = 0
-            if depth == 0:
-                search_row(data, mask, at, n, limit, (lo[0], hi[0]), fewest, values, median)
+            cursor[0] = cursor[1] = 0
             for i in range(n_window):
-                if depth > 0 and (lanes.cursor[0] != lo[i] or lanes.cursor[1] != hi[i]):
-                    seek(data, mask, at, n, limit, lanes, lo[i], hi[i])
-                    median_row(lanes, n, fewest, median)
-                out[i, y, x : x + n] = median[:n]
+                if cursor[0] != lo[i] or cursor[1] != hi[i]:
+                    if keep_sorted:
+                        seek(data, mask, at, n, limit, lanes, lo[i], hi[i])
+                        median_row(lanes, n, fewest)
+                    else:
+                        cursor[0], cursor[1] = lo[i], hi[i]
+                        search_row(data, mask, at, n, limit, fewest, lanes)
+                copy_row(lanes.centre, out[i, y, x:], n)

@@ -8,10 +8,26 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from tso3.core._lanes import INF, LANES, flatten, make_lanes, median_row, search_row, seek, select_median
-from tso3.core.median import NanPolicy, check_bounds, sample_rule
+from tso3.core._clip import ClipRule, Planes, clip_row, clip_searched, forget_floor, lower_floor
+from tso3.core._lanes import (
+    LANES,
+    Array,
+    Lanes,
+    Place,
+    copy_row,
+    flatten,
+    make_lanes,
+    median_row,
+    merge_rows,
+    search_row,
+    seek,
+)
+from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
 
 __all__ = ["OutlierResult", "flag_outliers"]
+
+_INF = np.float32(np.inf)
+_ZERO = np.float32(0.0)
 
 
 @dataclass(frozen=True)
@@ -127,116 +143,95 @@ def flag_outliers(
     median = np.empty(shape if keep_median else (0, 0, 0), rule.dtype)
     n_flagged = np.zeros(end - start, np.int64)
     if outlier.size:
+        planes = Planes(flatten(data, np.float32), flatten(err, np.float32), flatten(mask, np.uint8))
+        rows = merge_rows(data.shape, *planes)
         _flag_outliers(
-            (flatten(data, np.float32), flatten(err, np.float32), flatten(mask, np.uint8)),
-            (first, last, start, rule.depth),
-            (rule.limit, rule.fewest, np.float32(snr), maxiters, flag_masked),
-            outlier.view(np.uint8),
-            median,
+            planes,
+            (first, last, start),
+            (rule.depth, rule.fewest, bool(flag_masked)),
+            ClipRule(rule.limit, max(rule.fewest, 1), np.float32(snr), int(maxiters)),
+            make_lanes(rule.depth, int(np.max(last - first)), rule.dtype),
+            outlier.view(np.uint8).reshape(end - start, *rows),
+            median.reshape(end - start, *rows) if keep_median else median,
             n_flagged,
         )
     return OutlierResult(outlier, median if keep_median else None, n_flagged)
 
 
 @njit(cache=True, nogil=True)
-def _flag_outliers(planes, windows, rule, outlier, median, n_flagged):
+def _flag_outliers(
+    planes: Planes,
+    windows: tuple[Bounds, Bounds, int],
+    flags: tuple[int, int, bool],
+    rule: ClipRule,
+    lanes: Lanes,
+    outlier: Array,
+    median: Array,
+    n_flagged: Array,
+) -> None:
     """Fill outlier, median (unless empty) and n_flagged, chunk of lanes by chunk of lanes."""
     data, err, mask = planes
-    lo, hi, start, depth = windows
-    limit, fewest, snr, maxiters, flag_masked = rule
+    lo, hi, start = windows
+    depth, fewest, flag_masked = flags
     n_int, ny, nx = outlier.shape
-    lanes = make_lanes(max(depth, 1))
-    values = np.empty(hi[0] - lo[0] if depth == 0 else 0, np.float32)
-    centre = np.empty(LANES, median.dtype)
+    cursor = lanes.cursor
     for y in range(ny):
         for x in range(0, nx, LANES):
             n = min(LANES, nx - x)
-            at = (y * data.step_row + x, y * mask.step_row + x)
-            place = (at[0], y * err.step_row + x, at[1])
-            lanes.cursor[:] = 0
-            if depth == 0:
-                search_row(data, mask, at, n, limit, (lo[0], hi[0]), fewest, values, centre)
-                if maxiters > 1:
-                    _clip_row(planes, place, n, rule, (lo[0], hi[0]), centre)
+            place = (y * data.step_row + x, y * err.step_row + x, y * mask.step_row + x)
+            cursor[0] = cursor[1] = 0
             for i in range(n_int):
-                if depth > 0 and (lanes.cursor[0] != lo[i] or lanes.cursor[1] != hi[i]):
-                    seek(data, mask, at, n, limit, lanes, lo[i], hi[i])
-                    median_row(lanes, n, fewest, centre)
-                    if maxiters > 1:
-                        _clip_row(planes, place, n, rule, (lo[i], hi[i]), centre)
-                n_flagged[i] += _compare_row(planes, place, start + i, n, rule, centre, outlier[i, y, x : x + n])
+                if cursor[0] == lo[i] and cursor[1] == hi[i]:
+                    pass
+                elif depth > 0:
+                    _follow(planes, place, n, (lo[i], hi[i], depth, fewest), rule, lanes)
+                else:
+                    cursor[0], cursor[1] = lo[i], hi[i]
+                    search_row(data, mask, (place[0], place[2]), n, rule.limit, fewest, lanes)
+                    if rule.maxiters > 1:
+                        clip_searched(planes, place, n, rule, lanes)
+                t = start + i
+                at = (place[0] + t * data.step_int, place[1] + t * err.step_int, place[2] + t * mask.step_int)
+                n_flagged[i] += _compare(planes, at, n, rule, flag_masked, lanes.centre, outlier[i, y, x:])
                 if median.size:
-                    median[i, y, x : x + n] = centre[:n]
+                    copy_row(lanes.centre, median[i, y, x:], n)
 
 
 @njit(cache=True, nogil=True)
-def _compare_row(planes, place, i, n, rule, centre, outlier):
-    """Flag the samples of integration i that lie too far from `centre`; return their number."""
-    data, err, mask = planes
-    limit, _, snr, _, flag_masked = rule
-    d_at = place[0] + i * data.step_int
-    e_at = place[1] + i * err.step_int
-    m_at = place[2] + i * mask.step_int
+def _follow(
+    planes: Planes, place: Place, n: int, window: tuple[int, int, int, int], rule: ClipRule, lanes: Lanes
+) -> None:
+    """Bring the medians of n lanes to the window (lo, hi, depth, fewest), clipping included."""
+    lo, hi, depth, fewest = window
+    first = lanes.cursor[1]
+    if lo < lanes.cursor[0] or hi < first or lo >= first:
+        first = lo
+        forget_floor(lanes, n)
+    seek(planes.data, planes.mask, (place[0], place[2]), n, rule.limit, lanes, lo, hi)
+    median_row(lanes, n, fewest)
+    if rule.maxiters > 1:
+        for t in range(first, hi):
+            at = (place[0], place[1] + t * planes.err.step_int, place[2] + t * planes.mask.step_int)
+            lower_floor(planes, at, n, rule.snr, t % depth == 0, lanes)
+        clip_row(planes, place, n, rule, lanes)
+
+
+@njit(cache=True, nogil=True)
+def _compare(
+    planes: Planes, at: Place, n: int, rule: ClipRule, flag_masked: bool, centre: Array, outlier: Array
+) -> int:
+    """Flag the samples of one integration that lie too far from `centre`; return their number."""
+    data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat
+    d_at, e_at, m_at = np.uint64(at[0]), np.uint64(at[1]), np.uint64(at[2])
+    snr = rule.snr
+    limit = _INF if flag_masked else rule.limit
+    ignored = np.uint8(0 if flag_masked else 255)
     flagged = 0
-    for lane in range(n):
-        x = data.flat[d_at + lane]
-        sigma = err.flat[e_at + lane]
-        threshold = snr * (sigma if sigma == sigma else np.float32(0))
-        use = flag_masked | ((mask.flat[m_at + lane] == 0) & (abs(x) <= limit))
-        hit = use & (abs(x - centre[lane]) > threshold)
-        outlier[lane] = hit
-        flagged += hit
+    for lane in range(np.uint64(n)):
+        x = data[d_at + lane]
+        sigma = err[e_at + lane]
+        threshold = snr * (sigma if sigma == sigma else _ZERO)
+        hit = ((mask[m_at + lane] & ignored) == 0) & (abs(x) <= limit) & (abs(x - centre[lane]) > threshold)
+        outlier[lane] = 1 if hit else 0
+        flagged += 1 if hit else 0
     return flagged
-
-
-@njit(cache=True, nogil=True)
-def _clip_row(planes, place, n, rule, bounds, centre):
-    """Clip the window of every lane."""
-    size = bounds[1] - bounds[0]
-    values = np.empty(size, np.float32)
-    thresholds = np.empty(size, np.float32)
-    work = np.empty(size, np.float32)
-    for lane in range(n):
-        _clip_lane(
-            planes,
-            (place[0] + lane, place[1] + lane, place[2] + lane),
-            rule,
-            bounds,
-            (values, thresholds, work),
-            centre,
-            lane,
-        )
-
-
-@njit(cache=True, nogil=True)
-def _clip_lane(planes, place, rule, bounds, work, centre, lane):
-    """Clip one window: `centre` becomes the median of what is left after at most maxiters - 1 clippings."""
-    if np.isnan(centre[lane]):
-        return
-    data, err, mask = planes
-    limit, fewest, snr, maxiters, _ = rule
-    values, thresholds, scratch = work
-    left = 0
-    for t in range(bounds[0], bounds[1]):
-        x = data.flat[place[0] + t * data.step_int]
-        if mask.flat[place[2] + t * mask.step_int] == 0 and abs(x) <= limit:
-            sigma = err.flat[place[1] + t * err.step_int]
-            values[left] = x
-            thresholds[left] = snr * (sigma if sigma == sigma else np.float32(0))
-            left += 1
-    for _ in range(maxiters - 1):
-        kept = 0
-        for k in range(left):
-            if not abs(values[k] - centre[lane]) > thresholds[k]:
-                kept += 1
-        if kept == left or kept < max(fewest, 1):
-            return
-        kept = 0
-        for k in range(left):
-            if not abs(values[k] - centre[lane]) > thresholds[k]:
-                values[kept] = values[k]
-                thresholds[kept] = thresholds[k]
-                scratch[kept] = values[k]
-                kept += 1
-        left = kept
-        select_median(scratch, left, centre, lane)

@@ -193,7 +193,7 @@ class DetectorScene:
         return self.star.shape
 
     def transmission(self, i_int: int) -> np.ndarray:
-        """Return the relative flux of the star (transit and ramp) on the dispersion pixels, or one number if imaging."""
+        """Return the relative flux of the star (transit and ramp) on the dispersion pixels (imaging: one)."""
         curve = self.light_curves[:, i_int]
         if len(self.nodes) > 1:
             curve = np.interp(self.geometry.along, self.nodes, curve)
@@ -237,8 +237,8 @@ class DetectorScene:
     def _expand(self, dx: float, dy: float) -> list[np.ndarray]:
         """Return the star's image at a shift and its derivatives with respect to further shifts (Taylor terms)."""
         if self.instrument.dispersion_axis == 0:
-            x0, y0 = self.geometry.trace + (dx, dy)
-            psf = point_spread(self._psf_scale(self.instrument.reference_wavelength))
+            x0, y0 = self.geometry.trace[0] + dx, self.geometry.trace[1] + dy
+            psf = point_spread(self.psf_scale(self.instrument.reference_wavelength))
             py, px = np.arange(self.shape[0]) - y0, np.arange(self.shape[1]) - x0
             orders = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
             terms = [psf.on_pixels(py, px, ny=ny, nx=nx) * self.star for nx, ny in orders]
@@ -247,7 +247,7 @@ class DetectorScene:
             horizontal = self.instrument.dispersion_axis == 1
             trace = self.geometry.trace[None, :] if horizontal else self.geometry.trace[:, None]
             across, along = (dy, dx) if horizontal else (dx, dy)
-            scale = self._psf_scale(self.geometry.everywhere)
+            scale = self.psf_scale(self.geometry.everywhere)
             profile = line_spread(self.instrument.dispersion_axis).on_pixels(
                 (y if horizontal else x) - trace - across, scale
             )
@@ -256,7 +256,7 @@ class DetectorScene:
             terms = [profile[0] * star, profile[1] * star, profile[2] * star, -profile[0] * slope]
         return [(term * self.flat).astype(np.float32) for term in terms]
 
-    def _psf_scale(self, wavelength: np.ndarray | float) -> np.ndarray | float:
+    def psf_scale(self, wavelength: np.ndarray | float) -> np.ndarray | float:
         """Return wavelength / diameter in pixels."""
         return wavelength * 1e-6 / DIAMETER * 206264.806247 / self.instrument.pixel_scale
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tso3.simulate.wcs import _ROLL, TARGET
+from tso3.simulate.wcs import ROLL, TARGET
 
 if TYPE_CHECKING:
     from tso3.simulate.detector import DetectorScene
@@ -125,7 +125,7 @@ def _identity(scene: DetectorScene, segment: SegmentId) -> dict[str, Any]:
         fast, slow = -2, -1
     source = {"type": "FIXED", "proposer_name": "TSO3-SIM-1", "catalog_name": "TSO3-SIM-1", "ra": TARGET[0],
               "dec": TARGET[1], "proposer_ra": TARGET[0], "proposer_dec": TARGET[1], "ra_uncertainty": 0.0,
-              "dec_uncertainty": 0.0, "proper_motion_ra": -17.05, "proper_motion_dec": -0.6,
+              "dec_uncertainty": 0.0, "proper_motion_ra": -0.01705, "proper_motion_dec": -0.0006,
               "proper_motion_epoch": "2015.5", "source_type_apt": "POINT"}  # fmt: skip
     if instrument.dispersion_axis:
         source["source_type"] = "POINT"
@@ -133,7 +133,7 @@ def _identity(scene: DetectorScene, segment: SegmentId) -> dict[str, Any]:
         instrument.exp_type, f"{scene.detector.name}_{sub.name}"
     )
     return {
-        "origin": "STSCI", "time_sys": "UTC", "time_unit": "s", "telescope": "JWST",
+        "origin": "TSO3 SIMULATOR", "time_sys": "UTC", "time_unit": "s", "telescope": "JWST",
         "data_processing_software_version": "2026_1", "prd_software_version": "PRDOPSSOC-070",
         "calibration_software_version": "3.0.0", "calibration_software_revision": "RELEASE",
         "filename": f"{stem_of(scene, segment.exposure, segment.number)}_calints.fits",
@@ -155,7 +155,7 @@ def _identity(scene: DetectorScene, segment: SegmentId) -> dict[str, Any]:
         "instrument": {"name": instrument.name, "detector": scene.detector.name, **instrument.optics},
         "subarray": {"name": sub.name, "xstart": sub.xstart, "ystart": sub.ystart, "xsize": sub.nx, "ysize": sub.ny,
                      "fastaxis": fast, "slowaxis": slow},
-        "aperture": {"name": aperture, "pps_name": aperture, "position_angle": _ROLL},
+        "aperture": {"name": aperture, "pps_name": aperture, "position_angle": ROLL},
         "dither": {"primary_type": "NONE", "position_number": 1, "total_points": 1, "x_offset": 0.0, "y_offset": 0.0},
     }  # fmt: skip
 
@@ -164,7 +164,7 @@ def _exposure(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) ->
     """Return ``meta.exposure``."""
     clock, n_int = scene.clock, scene.options.n_int
     mid = (times.start[0] + times.end[-1]) / 2
-    seconds = n_int * clock.integration
+    seconds, elapsed = round(n_int * clock.integration, 6), round(n_int * clock.cadence, 6)
     return {
         "type": scene.instrument.exp_type, "count": 1, "prime_parallel": "PRIME",
         "start_time": times.start[0], "mid_time": mid, "end_time": times.end[-1],
@@ -176,9 +176,9 @@ def _exposure(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) ->
         "nints": n_int, "integration_start": segment.first + 1, "integration_end": segment.stop,
         "ngroups": clock.ngroups, "nframes": 1, "frame_divisor": 1, "groupgap": 0, "drop_frames1": 0, "nsamples": 1,
         "sample_time": 10.0, "frame_time": clock.group, "group_time": clock.group,
-        "integration_time": clock.integration, "exposure_time": seconds, "effective_exposure_time": seconds,
-        "measurement_time": n_int * clock.fitted, "duration": n_int * clock.cadence,
-        "elapsed_exposure_time": n_int * clock.cadence, "nresets_at_start": 1, "nresets_between_ints": 1,
+        "integration_time": round(clock.integration, 6), "exposure_time": seconds, "effective_exposure_time": seconds,
+        "measurement_time": round(n_int * clock.fitted, 6), "duration": elapsed,
+        "elapsed_exposure_time": elapsed, "nresets_at_start": 1, "nresets_between_ints": 1,
         "zero_frame": False, "data_problem": False, "sca_num": scene.detector.sca_num, "gain_factor": 1.0,
     }  # fmt: skip
 
@@ -192,7 +192,7 @@ def _wcsinfo(scene: DetectorScene, s_region: str) -> dict[str, Any]:
         "crpix1": (sub.nx + 1) / 2, "crpix2": (sub.ny + 1) / 2, "crval1": TARGET[0], "crval2": TARGET[1],
         "ctype1": "RA---TAN", "ctype2": "DEC--TAN", "cunit1": "deg", "cunit2": "deg", "cdelt1": scale, "cdelt2": scale,
         "v2_ref": -120.0, "v3_ref": -500.0, "vparity": -1, "v3yangle": 0.0, "ra_ref": TARGET[0], "dec_ref": TARGET[1],
-        "roll_ref": _ROLL, "s_region": s_region,
+        "roll_ref": ROLL, "s_region": s_region,
     }  # fmt: skip
     if instrument.dispersion_axis:
         info |= {"crpix3": 0.0, "crval3": 0.0, "ctype3": "WAVE", "cunit3": "um", "cdelt3": 1.0, "specsys": "BARYCENT",
@@ -209,7 +209,7 @@ def _pointing() -> dict[str, Any]:
     """Return attitude, ephemeris and guide-star keywords."""
     return {
         "coordinates": {"reference_frame": "ICRS"},
-        "pointing": {"ra_v1": TARGET[0] - 0.11, "dec_v1": TARGET[1] + 0.09, "pa_v3": _ROLL},
+        "pointing": {"ra_v1": TARGET[0] - 0.11, "dec_v1": TARGET[1] + 0.09, "pa_v3": ROLL},
         "velocity_aberration": {"scale_factor": 1.000012, "va_ra_ref": TARGET[0], "va_dec_ref": TARGET[1]},
         "ephemeris": {"reference_frame": "EME2000", "type": "Predicted", "time": 59790.9,
                       "spatial_x_bary": 91843204.1, "spatial_y_bary": -110812437.3, "spatial_z_bary": -48036022.9,

@@ -130,7 +130,7 @@ class PointSpread:
     spline: RectBivariateSpline
 
     def on_pixels(self, dy: np.ndarray, dx: np.ndarray, *, ny: int = 0, nx: int = 0) -> np.ndarray:
-        """Return the fraction (or its derivative of order ``ny``, ``nx`` in the source position) on a grid of pixels."""
+        """Return the fraction, or its derivative of order ``ny``, ``nx`` in the source position, on a grid."""
         sign = (-1) ** (ny + nx)
         return sign * self.spline(dy, dx, dx=ny, dy=nx)
 

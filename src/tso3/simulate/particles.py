@@ -10,8 +10,10 @@ from tso3.simulate.scene import stream
 
 __all__ = ["CosmicRays", "Deposit"]
 
-_STEPS = 16
+_POINTS_PER_PIXEL = 3
 _RADIUS = 2
+_DIFFUSION = 0.33
+_CAPACITANCE = 0.006
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class CosmicRays:
         Returns
         -------
         deposit : Deposit
-            Pixels with more than 3 electrons.
+            Pixels with more than 3 electrons, each once.
         """
         empty = np.zeros(0)
         if self.rate == 0:
@@ -92,11 +94,13 @@ class CosmicRays:
         angle, phase = rng.uniform(0, 2 * np.pi, n), rng.uniform(0.02, 0.98, n)
         loss = np.exp(rng.normal(np.log(900.0), 0.55, n)) * (1 + rng.pareto(2.2, n) * 0.35)
         charge = loss * np.hypot(length, self.thickness) / 0.3 * 0.6
-        along = (np.arange(_STEPS) + 0.5) / _STEPS - 0.5
-        ys = y0[:, None] + (length * np.sin(angle))[:, None] * along
-        xs = x0[:, None] + (length * np.cos(angle))[:, None] * along
-        share = rng.gamma(2.0, 0.5, (n, _STEPS)) / _STEPS
-        return _share(ys, xs, charge[:, None] * share, phase, shape)
+        points = np.clip(np.ceil(length * _POINTS_PER_PIXEL), 1, 128).astype(np.int64)
+        hit = np.repeat(np.arange(n), points)
+        along = (np.arange(len(hit)) - np.repeat(np.cumsum(points) - points, points) + 0.5) / points[hit] - 0.5
+        ys = y0[hit] + (length * np.sin(angle))[hit] * along
+        xs = x0[hit] + (length * np.cos(angle))[hit] * along
+        share = rng.gamma(2.0, 0.5, len(hit)) / points[hit]
+        return _share(ys, xs, charge[hit] * share, phase[hit], shape)
 
 
 def _share(ys: np.ndarray, xs: np.ndarray, charge: np.ndarray, phase: np.ndarray, shape: tuple[int, int]) -> Deposit:
@@ -104,24 +108,31 @@ def _share(ys: np.ndarray, xs: np.ndarray, charge: np.ndarray, phase: np.ndarray
     from scipy.special import ndtr
 
     reach = np.arange(-_RADIUS, _RADIUS + 1)
-    iy, ix = np.rint(ys).astype(np.int64), np.rint(xs).astype(np.int64)
     edges = np.arange(-_RADIUS, _RADIUS + 2) - 0.5
-    wy = np.diff(ndtr((edges - (ys - iy)[..., None]) / 0.33), axis=-1)
-    wx = np.diff(ndtr((edges - (xs - ix)[..., None]) / 0.33), axis=-1)
-    for w in (wy, wx):
-        shared = 0.988 * w
-        shared[..., 1:] += 0.006 * w[..., :-1]
-        shared[..., :-1] += 0.006 * w[..., 1:]
-        w[...] = shared
-    yy = (iy[..., None] + reach)[..., :, None] + np.zeros(len(reach), np.int64)
-    xx = (ix[..., None] + reach)[..., None, :] + np.zeros((len(reach), 1), np.int64)
-    amount = charge[..., None, None] * wy[..., :, None] * wx[..., None, :]
-    when = np.broadcast_to(phase[:, None, None, None], amount.shape)
-    keep = (yy >= 0) & (yy < shape[0]) & (xx >= 0) & (xx < shape[1])
-    flat, amount, when = (yy * shape[1] + xx)[keep], amount[keep], when[keep]
-    index, inverse = np.unique(flat, return_inverse=True)
-    total = np.bincount(inverse, amount, len(index))
-    order = np.lexsort((amount, inverse))
-    last = np.searchsorted(inverse[order], np.arange(len(index)), side="right") - 1
+    iy, ix = np.rint(ys).astype(np.int64), np.rint(xs).astype(np.int64)
+    wy = _with_neighbours(np.diff(ndtr((edges - (ys - iy)[:, None]) / _DIFFUSION), axis=1))
+    wx = _with_neighbours(np.diff(ndtr((edges - (xs - ix)[:, None]) / _DIFFUSION), axis=1))
+    yy, xx = iy[:, None, None] + reach[:, None], ix[:, None, None] + reach[None, :]
+    amount = charge[:, None, None] * wy[:, :, None] * wx[:, None, :]
+    keep = (yy >= 0) & (yy < shape[0]) & (xx >= 0) & (xx < shape[1]) & (amount > 0.05)
+    flat, amount, when = (
+        (yy * shape[1] + xx)[keep],
+        amount[keep],
+        np.broadcast_to(phase[:, None, None], keep.shape)[keep],
+    )
+    if not len(flat):
+        return Deposit(flat, amount, when)
+    order = np.lexsort((amount, flat))
+    index, first = np.unique(flat[order], return_index=True)
+    total = np.add.reduceat(amount[order], first)
+    largest = np.append(first[1:], len(flat)) - 1
     strong = total > 3.0
-    return Deposit(index[strong], total[strong], when[order][last][strong])
+    return Deposit(index[strong], total[strong], when[order][largest][strong])
+
+
+def _with_neighbours(weight: np.ndarray) -> np.ndarray:
+    """Return weights after inter-pixel capacitance along the last axis."""
+    shared = (1 - 2 * _CAPACITANCE) * weight
+    shared[:, 1:] += _CAPACITANCE * weight[:, :-1]
+    shared[:, :-1] += _CAPACITANCE * weight[:, 1:]
+    return shared

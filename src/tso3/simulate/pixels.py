@@ -77,7 +77,7 @@ def draw_bad_pixels(fraction: float, shape: tuple[int, int], sigma: float, seed:
     """
     rng = stream(seed, 0, detector, 2)
     n_pixel = shape[0] * shape[1]
-    n = min(int(round(fraction * n_pixel)), n_pixel // 4)
+    n = min(round(fraction * n_pixel), n_pixel // 4)
     y, x = rng.integers(0, shape[0], n), rng.integers(0, shape[1], n)
     cluster = rng.random(n) < 0.33
     y[1:][cluster[1:]] = y[:-1][cluster[1:]] + rng.integers(0, 2, int(cluster[1:].sum()))

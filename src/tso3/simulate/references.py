@@ -111,14 +111,13 @@ def _write_apcorr(path: Path, scenes: list[DetectorScene]) -> Path:
     low = min(np.nanmin(s.geometry.wavelength) for s in scenes)
     high = max(np.nanmax(s.geometry.wavelength) for s in scenes)
     wavelength = np.linspace(low - 0.02, high + 0.02, 64)
-    scale = scene._psf_scale(wavelength)
+    scale = scene.psf_scale(wavelength)
     profile = line_spread(scene.instrument.dispersion_axis)
     if scene.instrument.name == "NIRSPEC":
         size = np.array([3.0, 5.0, 7.0, 8.0, 9.0, 11.0, 13.0, 16.0])
         factor = 1.0 / profile.enclosed(size[:, None] / 2, scale[None, :])
         phase = np.array([0.0, 0.5, 1.0])
         model = datamodels.NrsFsApcorrModel()
-        table = np.zeros(1, model.get_dtype("apcorr_table")) if False else None
         columns = _nrs_columns(scene, wavelength, size, phase, factor)
     else:
         size = np.array([3, 5, 7, 8, 9, 10, 11, 12, 13, 15, 20, 30])
@@ -144,7 +143,8 @@ def _nrs_columns(
     optics = scene.instrument.optics
     correction = np.broadcast_to(factor, (len(phase), *factor.shape)).astype(np.float32)
     return {
-        "filter": ("S12", optics["filter"]), "grating": ("S15", optics["grating"]), "slit": ("S15", optics["fixed_slit"]),
+        "filter": ("S12", optics["filter"]), "grating": ("S15", optics["grating"]),
+        "slit": ("S15", optics["fixed_slit"]),
         "wavelength": wavelength.astype(np.float32), "nelem_wl": ("i2", len(wavelength)),
         "size": np.repeat(size[:, None], len(wavelength), 1).astype(np.float32), "nelem_size": ("i2", len(size)),
         "pixphase": phase.astype(np.float32), "apcorr": correction, "apcorr_err": np.zeros_like(correction),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tso3.simulate.detector import DetectorScene
+from tso3.simulate.particles import Deposit
 from tso3.simulate.scene import stream
 
 __all__ = ["PLANES", "Hits", "Renderer"]
@@ -59,6 +60,7 @@ class Renderer:
         self._dead[scene.bad.y[which], scene.bad.x[which]] = False
         self._dead |= ~np.isfinite(scene.convert)
         self._normal = np.empty(scene.shape, np.float32)
+        self._deposits: dict[int, Deposit] = {}
 
     def integration(self, i_int: int, out: dict[str, np.ndarray]) -> Hits:
         """
@@ -158,7 +160,11 @@ class Renderer:
             caught = np.bincount(inverse, caught, len(index)) > 0
         return Hits(index, amplitude, caught), read
 
-    def _deposit(self, i_int: int):  # noqa: ANN202
-        """Return the particles of an integration."""
-        scene = self.scene
-        return scene.rays.deposit(scene.shape, scene.clock.integration, scene.options.seed, (*scene.key, 5, i_int))
+    def _deposit(self, i_int: int) -> Deposit:
+        """Return the particles of an integration; those of the last two are kept, for the afterglow."""
+        if i_int not in self._deposits:
+            scene = self.scene
+            key = (*scene.key, 5, i_int)
+            made = scene.rays.deposit(scene.shape, scene.clock.integration, scene.options.seed, key)
+            self._deposits = {i: d for i, d in self._deposits.items() if abs(i - i_int) <= 1} | {i_int: made}
+        return self._deposits[i_int]

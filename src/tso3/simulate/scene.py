@@ -95,10 +95,10 @@ class Star:
         depth = np.zeros(n)
         rng = stream(7, 7)
         forest = np.exp(rng.uniform(np.log(2.0), np.log(15.0), 6000))
-        strength = np.exp(rng.normal(-9.6, 1.0, 6000))
+        strength = np.exp(rng.normal(-12.3, 1.3, 6000))
         hydrogen = (2.166, 2.626, 2.758, 2.873, 3.039, 3.297, 3.741, 4.052, 4.654, 5.908, 7.460, 8.760, 12.37)
         centres = np.concatenate([forest, hydrogen])
-        widths = np.concatenate([strength, np.full(len(hydrogen), 2.5e-4)])
+        widths = np.concatenate([strength, np.full(len(hydrogen), 1.2e-4)])
         inside = (centres > grid[0]) & (centres < grid[-1])
         np.add.at(depth, np.searchsorted(grid, centres[inside]), widths[inside] * oversampling)
         for head in 2.2935 * np.array([1.0, 1.0128, 1.026]):

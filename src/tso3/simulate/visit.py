@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 from tso3.errors import ParameterError
+from tso3.simulate.configurations import instrument_of
 from tso3.simulate.detector import DetectorScene, Options, make_scene
 from tso3.simulate.files import write_segment
-from tso3.simulate.instruments import Instrument, Subarray, instrument_of
+from tso3.simulate.instruments import Instrument, Subarray
 from tso3.simulate.keywords import SegmentId, stem_of
 from tso3.simulate.references import write_references
 from tso3.simulate.render import Renderer
@@ -126,6 +127,8 @@ def simulate(
         If another argument is out of its bounds.
     """
     instrument = instrument_of(mode)
+    if n_int < 1:
+        raise ParameterError(f"{n_int} integrations; give at least 1", "n_int")
     lengths = _segment_lengths(n_int, segments)
     _check(seed=seed, exposures=exposures, depth=depth, cosmic_rays=cosmic_rays, bad_pixels=bad_pixels,
            jitter=jitter or 0.0, drift=drift or 0.0, flat_error=flat_error, one_over_f=one_over_f)  # fmt: skip
@@ -233,7 +236,8 @@ def _write_association(
     product = f"jw{a['program']}-{asn_id}_{a['target']}_{a['product'].format(subarray=area.name.lower())}"
     pool = f"jw{a['program']}_20260501t000000_pool"
     content = {
-        "asn_type": "tso3", "asn_rule": "candidate_Asn_Lv3TSO", "version_id": "20260501t000000", "code_version": "3.0.0",
+        "asn_type": "tso3", "asn_rule": "candidate_Asn_Lv3TSO", "version_id": "20260501t000000",
+        "code_version": "3.0.0",
         "degraded_status": "No known degraded exposures in association.", "program": a["program"],
         "constraints": "Simulated by tso3", "asn_id": asn_id, "target": a["target"], "asn_pool": pool,
         "products": [{"name": product, "members": [

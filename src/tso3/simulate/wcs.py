@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 
     from tso3.simulate.detector import DetectorScene
 
-__all__ = ["TARGET", "make_wcs", "sky_region"]
+__all__ = ["ROLL", "TARGET", "make_wcs", "sky_region"]
 
 TARGET = (217.326725, -3.444556)
 """Right ascension and declination of the star [deg], ICRS."""
 
-_ROLL = 104.3
+ROLL = 104.3
+"""Position angle of the V3 axis at the target [deg]."""
+
 _SLIT = 1.6
 _SLIT_PIXELS = 16.0
 
@@ -98,7 +100,7 @@ def _to_sky(v2: float, v3: float):  # noqa: ANN202
     """Return the transform from (V2, V3) [arcsec] to (ra, dec) [deg]: tangent plane about the target, rolled."""
     from astropy.modeling import models
 
-    angle = np.deg2rad(_ROLL)
+    angle = np.deg2rad(ROLL)
     matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / 3600.0
     return (
         models.Shift(-v2) & models.Shift(-v3)

@@ -57,6 +57,11 @@ class StreamCounts:
     n_outlier: NDArray[np.int64]
     n_bad: NDArray[np.int64]
 
+    @classmethod
+    def empty(cls, n_int: int) -> StreamCounts:
+        """Return zeros for ``n_int`` integrations."""
+        return cls(np.zeros(n_int, np.int64), np.zeros(n_int, np.int64))
+
 
 class _Scratch(threading.local):
     """Buffers of one thread, used again from tile to tile."""
@@ -166,7 +171,7 @@ class ExposureStream:
         self._kept_bytes = sum(np.dtype(kind).itemsize for kind in names.values())
         self._scratch = _Scratch()
         self._lock = threading.Lock()
-        self.counts = StreamCounts(np.zeros(exposure.n_int, np.int64), np.zeros(exposure.n_int, np.int64))
+        self.counts = StreamCounts.empty(exposure.n_int)
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
         """Return the integrations that ``start`` to ``stop`` need, the neighbours of their windows included."""

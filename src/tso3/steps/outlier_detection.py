@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tso3.core.median import window_bounds
 from tso3.core.outliers import OutlierResult, flag_outliers
 from tso3.errors import ParameterError
+from tso3.io.dqflags import pixel_flags
 from tso3.io.exposure import Exposure
 from tso3.parameters import OutlierDetection
 
@@ -47,10 +48,9 @@ class OutlierPlan:
 
 def _bad_bits(good_bits: str | int | None) -> int:
     from astropy.nddata.bitmask import interpret_bit_flags
-    from stdatamodels.jwst.datamodels import dqflags
 
     try:
-        good = interpret_bit_flags(good_bits, flag_name_map=dqflags.pixel)
+        good = interpret_bit_flags(good_bits, flag_name_map=dict(pixel_flags()))
     except (KeyError, ValueError, TypeError) as error:
         raise ParameterError(
             f"'{good_bits}' names no DQ bits ({error}); give names as 'SATURATED+JUMP_DET', '~DO_NOT_USE', or a number",

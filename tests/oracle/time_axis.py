@@ -49,6 +49,7 @@ def slow_outliers(data, err, mask, lo, hi, snr, maxiters, policy, min_valid, fla
                     use = kept
                     centre = slow_median([values[t] for t in use], dtype)
                 median[i, y, x] = centre
-    XX
+                sample = not bad[i] and (policy == "propagate" or np.isfinite(values[i]))
+                judged = flag_masked or sample
                 outlier[i, y, x] = judged and abs(dtype(values[i]) - centre) > threshold[i]
     return outlier, median

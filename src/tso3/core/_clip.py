@@ -1,7 +1,7 @@
 """
 Clipping of the samples of a time window against the window's own median: the compiled pieces of `outliers`.
 
-Whether a window needs clipping is seen from its smallest and its largest sample and from a lower bound of its thresholds.
+Whether a window needs clipping is seen from its smallest and its largest sample and a lower bound of its thresholds.
 Where a few lanes of a chunk need it, they are done one by one; where many do, all lanes together. Both give the same.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from tso3.core._lanes import STRIDE, Array, Lanes, Place, Plane, select_median
+from tso3.core._lanes import STRIDE, Lanes, Place, Plane, select_median
 
 __all__ = ["ClipRule", "Planes", "clip_row", "clip_searched", "forget_floor", "lower_floor"]
 
@@ -37,13 +37,13 @@ class ClipRule(NamedTuple):
     """
     What is clipped.
 
-    A sample counts if it is not masked and not larger than ``limit`` in size; it is too far from a median if it deviates
-    by more than ``snr`` times its error; a clipping that would leave fewer than ``need`` samples is not made.
+    A sample counts if it is not masked and not larger than ``limit`` in size; it is too far from a median if it
+    deviates by more than ``snr`` times its error; a clipping that would leave fewer than ``need`` samples is not made.
     """
 
-    limit: float
+    limit: Any
     need: int
-    snr: float
+    snr: Any
     maxiters: int
 
 
@@ -56,13 +56,13 @@ def forget_floor(lanes: Lanes, n: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def lower_floor(planes: Planes, place: Place, n: int, snr: float, begin: bool, lanes: Lanes) -> None:
+def lower_floor(planes: Planes, place: Place, n: int, snr: Any, begin: bool, lanes: Lanes) -> None:
     """
     Let the floor of thresholds follow the window: the integration at `place` has entered.
 
     Time is cut into sections as long as the widest window (`begin`: a section begins); a window touches two of them at
-    most, and the floors of both are kept. So one integration costs one comparison, and the result holds for at least the
-    window.
+    most, and the floors of both are kept. So one integration costs one comparison, and the result holds for at least
+    the window.
     """
     floor, err, mask = lanes.floats, planes.err.flat, planes.mask.flat
     e_at, m_at = np.uint64(place[1]), np.uint64(place[2])
@@ -131,7 +131,7 @@ def _clip_marked(planes: Planes, place: Place, n: int, rule: ClipRule, lanes: La
 
 
 @njit(cache=True, nogil=True)
-def _kept_median(lanes: Lanes, lane: int, n_below: int, kept: int, below: float, above: float) -> bool:
+def _kept_median(lanes: Lanes, lane: Any, n_below: Any, kept: Any, below: Any, above: Any) -> bool:
     """
     Take the median of the samples kept from the sorted window; return False where this is not possible.
 
@@ -149,7 +149,7 @@ def _kept_median(lanes: Lanes, lane: int, n_below: int, kept: int, below: float,
 
 
 @njit(cache=True, nogil=True)
-def _gather(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: int) -> int:
+def _gather(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: Any) -> int:
     """Collect the samples that count in the window of one lane, and their thresholds; return their number."""
     data, err, mask = planes
     column = lanes.column
@@ -167,7 +167,7 @@ def _gather(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: in
 
 
 @njit(cache=True, nogil=True)
-def _clip_lane(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: int) -> None:
+def _clip_lane(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: Any) -> None:
     """Clip the window of one lane."""
     centre, column = lanes.centre, lanes.column
     size = column.size // 3

@@ -7,8 +7,9 @@ sample leaves, a sample enters) is a sweep of compare-and-select over contiguous
 Samples that do not count are stored as +inf and end up behind all others; how many count is known per lane.
 
 Three habits keep the compiled code fast and quick to compile. Offsets into flat arrays are unsigned: numba lets signed
-ones count from the end, which keeps loops from being vectorised. Rows of work space are fixed offsets into a few arrays:
-the compiler sees that they do not overlap. Slices are not assigned to slices: numba would compile the wording of an error.
+ones count from the end, which keeps loops from being vectorised. Rows of work space are fixed offsets into a few
+arrays: the compiler sees that they do not overlap. Slices are not assigned to slices: numba would compile the wording
+of an error.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def merge_rows(shape: tuple[int, ...], *planes: Plane) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def _load(plane: Plane, bad: Plane, at: Place, n: int, limit: float, row: Any, lanes: Lanes) -> None:
+def _load(plane: Plane, bad: Plane, at: Place, n: int, limit: Any, row: Any, lanes: Lanes) -> None:
     """
     Copy n samples to a row, and to the row of integers after its namesake whether they count.
 
@@ -227,7 +228,7 @@ def _absent(n: int, row: Any, lanes: Lanes) -> None:
 
 @njit(cache=True, nogil=True)
 def _slide_one(window: Array, at: Any, floats: Array, n: int) -> None:
-    """Row k of a step: close the gap that the old sample leaves, keep the smaller of row and newcomer, carry the other."""
+    """Row k of a step: close the gap that the old sample leaves, keep the smaller of it and the newcomer."""
     for lane in range(np.uint64(n)):
         carried = floats[_NEW + lane]
         here = window[at + lane]
@@ -281,7 +282,7 @@ def _slide(lanes: Lanes, n: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def seek(data: Plane, mask: Plane, at: Place, n: int, limit: float, lanes: Lanes, lo: int, hi: int) -> None:
+def seek(data: Plane, mask: Plane, at: Place, n: int, limit: Any, lanes: Lanes, lo: int, hi: int) -> None:
     """
     Move the windows of n lanes to the integrations lo <= t < hi.
 
@@ -379,7 +380,7 @@ def select_median(values: Array, first: int, n: int, centre: Array, lane: int) -
 
 
 @njit(cache=True, nogil=True)
-def search_row(data: Plane, mask: Plane, at: Place, n: int, limit: float, fewest: int, lanes: Lanes) -> None:
+def search_row(data: Plane, mask: Plane, at: Place, n: int, limit: Any, fewest: int, lanes: Lanes) -> None:
     """
     Median of every lane over the integrations of ``lanes.cursor``, one lane after the other, by selection.
 

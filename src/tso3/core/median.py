@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numba import njit
@@ -103,13 +103,14 @@ def rolling_median(
     """
     Return the median of a window of integrations, for every pixel and window.
 
-    Output sample i is the median of ``data[lo[i]:hi[i]]`` along time; of an even number of samples it is the mean of the
-    two in the middle.
+    Output sample i is the median of ``data[lo[i]:hi[i]]`` along time; of an even number of samples it is the mean of
+    the two in the middle.
 
     Parameters
     ----------
     data : ndarray of float32, shape (n_int, ny, nx)
-        Stack, time on axis 0, any unit; a row range of a larger stack is not copied. NaN marks a bad sample. Not modified.
+        Stack, time on axis 0, any unit; a row range of a larger stack is not copied. NaN marks a bad sample. Not
+        modified.
     mask : ndarray of bool, shape (n_int, ny, nx)
         True where a sample is bad.
     lo, hi : array_like of int, shape (n_window,)
@@ -123,8 +124,8 @@ def rolling_median(
     Returns
     -------
     median : ndarray, shape (n_window, ny, nx)
-        Unit of `data`; NaN where too few samples are valid. float32; float64 with "propagate" and more than one distinct
-        window, for so computes the archive.
+        Unit of `data`; NaN where too few samples are valid. float32; float64 with "propagate" and more than one
+        distinct window, for so computes the archive.
 
     Raises
     ------
@@ -275,7 +276,7 @@ def check_bounds(lo: ArrayLike, hi: ArrayLike, n_int: int) -> tuple[Bounds, Boun
 
 @njit(cache=True, nogil=True)
 def _rolling_median(
-    data: Plane, mask: Plane, lo: Bounds, hi: Bounds, rule: tuple[float, int, bool], lanes: Lanes, out: Array
+    data: Plane, mask: Plane, lo: Bounds, hi: Bounds, rule: tuple[Any, int, bool], lanes: Lanes, out: Array
 ) -> None:
     """Fill out (n_window, ny, nx), chunk of lanes by chunk of lanes."""
     limit, fewest, keep_sorted = rule

@@ -1,10 +1,4 @@
-"""
-The background of a spectrum, fitted column by column across dispersion.
-
-A polynomial fit without weights is linear: the value of the fit summed over the aperture is a weighted sum of the
-pixels in the background region, with weights that depend on which pixels are valid and on nothing else. The kernels
-here give those weights; `tso3.core.box` applies them.
-"""
+"""The background of a spectrum, fitted column by column across dispersion: the fit itself, without the sums."""
 
 from __future__ import annotations
 
@@ -22,7 +16,6 @@ __all__ = [
     "BackgroundFit",
     "background_image",
     "invert_moments",
-    "operator_weights",
     "select_median",
     "smooth_row",
     "unit_ordinate",
@@ -155,33 +148,6 @@ def _sweep(matrix: Floats, vectors: Floats, size: int) -> bool:
                 vectors[k, p], vectors[k, q] = c * a - s * b, s * a + c * b
             matrix[p, q] = matrix[q, p] = 0.0
     return rotated
-
-
-@njit(cache=True, nogil=True)
-def operator_weights(inverse: Floats, target: Floats, ordinate: Floats, weights: Floats) -> None:
-    """
-    Write the weight of every pixel in the aperture sum of the fitted background.
-
-    Parameters
-    ----------
-    inverse : ndarray of float64, shape (m, m)
-        Inverse normal matrix of the valid background pixels.
-    target : ndarray of float64, shape (m,)
-        Sums of the aperture weights times powers of the ordinate.
-    ordinate : ndarray of float64, shape (n,)
-        Ordinate of every pixel.
-    weights : ndarray of float64, shape (n,)
-        Result for every pixel; only those of valid background pixels mean anything.
-    """
-    size = target.size
-    for r in range(ordinate.size):
-        total = 0.0
-        for j in range(size - 1, -1, -1):
-            coefficient = 0.0
-            for k in range(size):
-                coefficient += target[k] * inverse[k, j]
-            total = total * ordinate[r] + coefficient
-        weights[r] = total
 
 
 @njit(cache=True, nogil=True)

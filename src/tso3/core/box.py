@@ -3,12 +3,12 @@ Box extraction: weighted sums of a stack across dispersion, all integrations of 
 
 For a pixel weight w (the fraction of the pixel inside the aperture), a background fit, and a stack d with variances v,
 
-    flux = sum(w d) - sum(t d),    variance = sum(w^2 v) + sum(t^2 v),
+    flux = sum(w d) - background,    variance = sum(w^2 v) + sum(t^2 v),
 
-where t are the weights of the background pixels in the aperture sum of the fitted background
-(`tso3.core.background`). Where every pixel of a column is valid, t is the same in all integrations and was computed
-once. A column with a bad pixel is solved on its own. Which of the two happens depends on the pixels of that column in
-that integration alone, so that a number never depends on the block it was computed in.
+where t are the weights of the background pixels in the aperture sum of the fitted background: a fit without weights is
+linear. The normal matrix of a column is the same in all integrations but for its bad pixels, so it is inverted once;
+where a pixel is bad, again. All sums run over rows in the same order and over one integration, so that a number never
+depends on the block it was computed in.
 """
 
 from __future__ import annotations
@@ -19,25 +19,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tso3.core._box_column import (
+from tso3.core._box_tile import (
     KIND_MEDIAN,
     KIND_NONE,
     KIND_POLY,
-    MISSING,
     N_QUANTITIES,
-    UNCOMPLETED,
+    TILE,
     BoxPlan,
     Planes,
-    clean_operator,
+    extract_tile,
     make_work,
-    solve_column,
+    prepare_columns,
 )
 from tso3.core._lanes import flatten
-from tso3.core.background import BackgroundFit, select_median, smooth_row, unit_ordinate
+from tso3.core.background import BackgroundFit, smooth_row, unit_ordinate
 
 __all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box"]
 
-_TILE = 256
 _KINDS = {"none": KIND_NONE, "poly": KIND_POLY, "median": KIND_MEDIAN}
 
 
@@ -135,26 +133,27 @@ def plan_box(
     aperture, region = aperture[:, start:stop], region[:, start:stop]
     rows = np.flatnonzero(aperture.any(axis=1) | region.any(axis=1))
     kept_aperture = np.ascontiguousarray(aperture[rows])
+    size = fit.order + 1 if fit.kind == "poly" else 1
     plan = BoxPlan(
         rows=rows.astype(np.int64),
         start=start,
         aperture=kept_aperture,
-        background=np.ascontiguousarray(region[rows]).astype(np.uint8),
-        operator=np.zeros(kept_aperture.shape),
+        background=np.ascontiguousarray(region[rows]).astype(np.float32),
         profile=_share(kept_aperture, None if profile is None else profile[:, start:stop][rows], complete),
         ordinate=unit_ordinate(aperture.shape[0])[rows],
         npixels=kept_aperture.sum(axis=0),
-        regular=np.ones(kept_aperture.shape[1], dtype=np.uint8),
+        regular=np.ones(kept_aperture.shape[1], dtype=bool),
         aperture_bounds=_bounds(kept_aperture > 0.0),
         background_bounds=_bounds(region[rows]),
+        powers=np.zeros((size, kept_aperture.shape[1])),
+        inverse=np.zeros((size, size, kept_aperture.shape[1])),
         kind=_KINDS[fit.kind],
-        order=int(fit.order) if fit.kind == "poly" else 0,
         smoothing=int(fit.smoothing) if fit.kind != "none" else 0,
         complete=bool(complete),
         max_missing=float(max_missing),
     )
-    if plan.kind != KIND_NONE:
-        clean_operator(plan)
+    if plan.kind == KIND_POLY:
+        prepare_columns(plan)
     return plan
 
 
@@ -165,7 +164,7 @@ def _share(aperture: NDArray[np.float64], profile: NDArray[np.float64] | None, c
     light = np.where(aperture > 0.0, aperture * profile, 0.0)
     total = light.sum(axis=0)
     known = total > 0.0
-    return np.where(known, light / np.where(known, total, 1.0), np.nan)
+    return np.where(known | (aperture == 0.0), light / np.where(known, total, 1.0), np.nan)
 
 
 def _bounds(used: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -229,128 +228,36 @@ def box_extract(
 
 
 @njit(cache=True, nogil=True)
-def _add(total: NDArray[np.float64], weight: NDArray[np.float64], row: NDArray[np.float32]) -> None:
-    """Add weight times pixel to running sums."""
-    for x in range(total.size):
-        total[x] += weight[x] * row[x]
-
-
-@njit(cache=True, nogil=True)
-def _add_squared(total: NDArray[np.float64], weight: NDArray[np.float64], row: NDArray[np.float32]) -> None:
-    """Add weight squared times pixel to running sums."""
-    for x in range(total.size):
-        total[x] += weight[x] * weight[x] * row[x]
-
-
-@njit(cache=True, nogil=True)
-def _sum_tile(
-    plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, smooth: NDArray[np.float32], total: NDArray[np.float64]
-) -> None:
-    """Sum all rows of a range of columns; a bad pixel makes the sums of its column not finite."""
-    total[:, : x1 - x0] = 0.0
-    for r in range(plan.rows.size):
-        a, b = max(x0, plan.aperture_bounds[r, 0]), min(x1, plan.aperture_bounds[r, 1])
-        if a < b:
-            for k in range(4):
-                plane = planes[k]
-                if plane.flat.size:
-                    at = i * plane.step_int + plan.rows[r] * plane.step_row + plan.start
-                    if k == 0:
-                        _add(total[k, a - x0 : b - x0], plan.aperture[r, a:b], plane.flat[at + a : at + b])
-                    else:
-                        _add_squared(total[k, a - x0 : b - x0], plan.aperture[r, a:b], plane.flat[at + a : at + b])
-        a, b = max(x0, plan.background_bounds[r, 0]), min(x1, plan.background_bounds[r, 1])
-        if a < b:
-            for k in range(4):
-                plane = planes[k]
-                if plane.flat.size:
-                    at = i * plane.step_int + plan.rows[r] * plane.step_row + plan.start
-                    if k == 0:
-                        _add(total[8, a - x0 : b - x0], plan.operator[r, a:b], plane.flat[at + a : at + b])
-                    else:
-                        _add_squared(total[4 + k, a - x0 : b - x0], plan.operator[r, a:b], plane.flat[at + a : at + b])
-            if plan.smoothing > 1 and plan.kind == KIND_POLY:
-                _add(total[4, a - x0 : b - x0], plan.operator[r, a:b], smooth[r, a:b])
-    if plan.kind == KIND_POLY and plan.smoothing <= 1:
-        total[4, : x1 - x0] = total[8, : x1 - x0]
-
-
-@njit(cache=True, nogil=True)
-def _smooth(plan: BoxPlan, planes: Planes, i: int, n_wave: int, smooth: NDArray[np.float32]) -> None:
+def _smooth(plan: BoxPlan, planes: Planes, i: int, n_columns: int, smooth: NDArray[np.float32]) -> None:
     """Smooth the background rows of one integration along dispersion."""
-    data = planes[0]
-    valid = np.empty(n_wave, np.bool_)
-    whole = np.empty(n_wave, np.float32)
+    valid = np.empty(n_columns, np.bool_)
+    whole = np.empty(n_columns, np.float32)
     for r in range(plan.rows.size):
         if plan.background_bounds[r, 0] == plan.background_bounds[r, 1]:
             continue
-        at = i * data.step_int + plan.rows[r] * data.step_row
-        row = data.flat[at : at + n_wave]
-        valid[:] = np.isfinite(row)
-        for k in range(1, 4):
+        valid[:] = True
+        for k in range(4):
             plane = planes[k]
             if plane.flat.size:
                 at = i * plane.step_int + plan.rows[r] * plane.step_row
-                valid &= ~np.isnan(plane.flat[at : at + n_wave])
-        smooth_row(row, valid, plan.smoothing, whole)
+                for x in range(n_columns):
+                    valid[x] &= np.isfinite(plane.flat[at + x]) if k == 0 else not np.isnan(plane.flat[at + x])
+        at = i * planes[0].step_int + plan.rows[r] * planes[0].step_row
+        smooth_row(planes[0].flat[at : at + n_columns], valid, plan.smoothing, whole)
         smooth[r] = whole[plan.start : plan.start + smooth.shape[1]]
-
-
-@njit(cache=True, nogil=True)
-def _column_median(
-    plan: BoxPlan, planes: Planes, i: int, x: int, smooth: NDArray[np.float32], values: NDArray[np.float32]
-) -> np.float32:
-    """Return the median of the background pixels of a column in which every pixel is valid."""
-    n = 0
-    data = planes[0]
-    for r in range(plan.rows.size):
-        if plan.background[r, x]:
-            if plan.smoothing > 1:
-                values[n] = smooth[r, x]
-            else:
-                values[n] = data.flat[i * data.step_int + plan.rows[r] * data.step_row + plan.start + x]
-            n += 1
-    return select_median(values, n)
 
 
 @njit(cache=True, nogil=True)
 def _extract(plan: BoxPlan, planes: Planes, n_columns: int, out: NDArray[np.float64]) -> None:
     """Fill `out` (quantity, integration, wavelength)."""
     n_rows, n_wave = plan.aperture.shape
-    total = np.zeros((9, _TILE))
-    work = make_work(n_rows, plan.order)
-    smooth = np.empty((n_rows if plan.smoothing > 1 else 0, n_wave), np.float32)
+    work = make_work(n_rows, plan.powers.shape[0], plan.kind)
+    smooth = np.zeros((n_rows if plan.smoothing > 1 else 0, n_wave), np.float32)
     for i in range(out.shape[1]):
         if plan.smoothing > 1:
             _smooth(plan, planes, i, n_columns, smooth)
-        for x0 in range(0, n_wave, _TILE):
-            x1 = min(x0 + _TILE, n_wave)
-            _sum_tile(plan, planes, i, x0, x1, smooth, total)
-            for x in range(x0, x1):
-                check = 0.0
-                for k in range(9):
-                    check += total[k, x - x0]
-                if not np.isfinite(check) or not plan.regular[x] or plan.npixels[x] == 0.0:
-                    solve_column(plan, planes, i, x, smooth, work)
-                    for k in range(N_QUANTITIES):
-                        out[k, i, x] = work.sums[k]
-                    continue
-                level = total[4, x - x0]
-                if plan.kind == KIND_MEDIAN:
-                    level = _column_median(plan, planes, i, x, smooth, work.values) * plan.npixels[x]
-                _store_clean(plan, i, x, total[:, x - x0], level, out)
-
-
-@njit(cache=True, nogil=True)
-def _store_clean(
-    plan: BoxPlan, i: int, x: int, total: NDArray[np.float64], level: float, out: NDArray[np.float64]
-) -> None:
-    """Write the quantities of a column without bad pixels."""
-    out[0, i, x] = out[UNCOMPLETED, i, x] = total[0] - level
-    out[4, i, x] = level
-    for k in range(1, 4):
-        out[k, i, x] = total[k] + total[4 + k]
-        out[4 + k, i, x] = total[4 + k]
-    out[8, i, x] = plan.npixels[x]
-    out[MISSING, i, x] = 0.0
-    out[11, i, x] = out[1, i, x] + out[2, i, x]
+        for x0 in range(0, n_wave, TILE):
+            x1 = min(x0 + TILE, n_wave)
+            extract_tile(plan, planes, i, x0, x1, smooth, work)
+            for k in range(out.shape[0]):
+                out[k, i, x0:x1] = work.total[k * TILE : k * TILE + x1 - x0]

@@ -11,7 +11,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,21 @@ PROPERTY = "archive-comparison"
 
 @dataclass(frozen=True)
 class Visit:
-    """A simulated visit: association, members in its order, references by type, and the truth."""
+    """A simulated visit: association, members in its order, and references by type as the pipeline names them."""
 
     association: Path
     members: tuple[Path, ...]
     references: dict[str, Path]
-    truth: Any = None
+    extract1d_wcs: Path | None = None
 
-    def without(self, *kinds: str) -> Visit:
-        """Return the visit without the references of some types."""
-        kept = {kind: path for kind, path in self.references.items() if kind not in kinds}
-        return Visit(self.association, self.members, kept, self.truth)
+    def with_references(self, **references: Path | None) -> Visit:
+        """Return the visit with some references replaced, or left out where None."""
+        kept = {kind: path for kind, path in {**self.references, **references}.items() if path is not None}
+        return replace(self, references=kept)
+
+    def along_wcs(self) -> Visit:
+        """Return the visit with the aperture that follows the trace of the world coordinates."""
+        return self.with_references(extract1d=self.extract1d_wcs)
 
 
 def key(*parts: Any) -> str:
@@ -57,7 +61,9 @@ def visit(tmp_path_factory) -> Callable[..., Visit]:
         if name not in made:
             folder = tmp_path_factory.mktemp(mode.lower())
             new = simulate(mode, folder, **arguments)
-            made[name] = Visit(Path(new.association), tuple(new.members), dict(new.references), new.truth)
+            references = dict(new.references)
+            along_wcs = references.pop("extract1d_wcs", None)
+            made[name] = Visit(Path(new.association), tuple(new.members), references, along_wcs)
         return made[name]
 
     return make
@@ -98,7 +104,7 @@ def edited(tmp_path) -> Callable[..., Visit]:
                 shutil.copy(path, folder / path.name)
             else:
                 _edit(path, folder / path.name, i, file)
-        return Visit(association, tuple(folder / name for name in names), source.references, source.truth)
+        return replace(source, association=association, members=tuple(folder / name for name in names))
 
     return make
 

@@ -2,61 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import pytest
 
 pytestmark = pytest.mark.jwst
 
-MODES = ("NRS_BRIGHTOBJ", "MIR_LRS-SLITLESS", "NRC_TSIMAGE")
-ROLLING, STATIC = 56, 30
-"""Integrations of each exposure in two segments: more, and fewer, per segment than the window of 25."""
+BOTS, LRS, TSIMAGE = "NRS_BRIGHTOBJ", "MIR_LRS-SLITLESS", "NRC_TSIMAGE"
+ONE = {"detectors": ["NRS1"]}
+"""Only one detector of NIRSpec, where the second would add nothing."""
 
-SMALL = {"NRS_BRIGHTOBJ": {}, "MIR_LRS-SLITLESS": {}, "NRC_TSIMAGE": {}}
 
-BACKGROUND = {"extract_1d": {"subtract_background": True}}
-NO_BACKGROUND = {"extract_1d": {"subtract_background": False}}
-NO_APCORR = {"extract_1d": {"subtract_background": True, "apply_apcorr": False}}
+@dataclass(frozen=True)
+class Case:
+    """
+    One run of both pipelines.
+
+    ``n_int`` integrations of each exposure in two segments: 52 or more per exposure is more per segment than the
+    window of 25 (rolling median), fewer than 51 is not (static median).
+    """
+
+    mode: str
+    n_int: int
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    simulate: dict[str, Any] = field(default_factory=dict)
+    along_wcs: bool = False
+    without: tuple[str, ...] = ()
+
+
+def extract(**parameters):
+    return {"extract_1d": parameters}
+
+
+def photometry(**parameters):
+    return {"tso_photometry": parameters}
+
 
 CASES = {
-    "bots, background": ("NRS_BRIGHTOBJ", ROLLING, BACKGROUND),
-    "bots, no background": ("NRS_BRIGHTOBJ", ROLLING, NO_BACKGROUND),
-    "bots, no aperture correction": ("NRS_BRIGHTOBJ", STATIC, NO_APCORR),
-    "bots, static": ("NRS_BRIGHTOBJ", STATIC, BACKGROUND),
-    "bots, median background": (
-        "NRS_BRIGHTOBJ",
-        STATIC,
-        {"extract_1d": {"subtract_background": True, "bkg_fit": "median", "smoothing_length": 5}},
+    "bots, background": Case(BOTS, 52, extract(subtract_background=True)),
+    "bots, no background": Case(BOTS, 54, extract(subtract_background=False, apply_apcorr=False), ONE),
+    "bots, static": Case(BOTS, 12, extract(subtract_background=False)),
+    "bots, along the trace": Case(BOTS, 10, extract(subtract_background=True), ONE, along_wcs=True),
+    "bots, shifted along the trace": Case(BOTS, 10, extract(position_offset=0.3), ONE, along_wcs=True),
+    "bots, no references of white light": Case(BOTS, 10, simulate=ONE, without=("wavelengthrange", "apcorr")),
+    "bots, median background": Case(
+        BOTS, 10, extract(subtract_background=True, bkg_fit="median", smoothing_length=5), ONE
     ),
-    "bots, sloped background": (
-        "NRS_BRIGHTOBJ",
-        STATIC,
-        {"extract_1d": {"subtract_background": True, "bkg_fit": "poly", "bkg_order": 1}},
-    ),
-    "bots, even window, limits": (
-        "NRS_BRIGHTOBJ",
-        ROLLING,
+    "bots, sloped background": Case(BOTS, 10, extract(subtract_background=True, bkg_fit="poly", bkg_order=1), ONE),
+    "bots, even window, limits": Case(
+        BOTS,
+        30,
         {
             "outlier_detection": {"rolling_window_width": 10, "snr": "4.0 3.0"},
-            "extract_1d": {"subtract_background": False, "position_offset": 0.3},
-            "white_light": {"min_wavelength": 3.0, "max_wavelength": 4.5},
+            "extract_1d": {"subtract_background": False, "apply_apcorr": False},
+            "white_light": {"min_wavelength": 3.0, "max_wavelength": 3.5},
         },
+        ONE,
     ),
-    "lrs, background": ("MIR_LRS-SLITLESS", ROLLING, BACKGROUND),
-    "lrs, no background": ("MIR_LRS-SLITLESS", STATIC, NO_BACKGROUND),
-    "lrs, no aperture correction": ("MIR_LRS-SLITLESS", STATIC, NO_APCORR),
-    "tsimage": ("NRC_TSIMAGE", ROLLING, None),
-    "tsimage, static": ("NRC_TSIMAGE", STATIC, None),
-    "tsimage, moving": ("NRC_TSIMAGE", STATIC, {"tso_photometry": {"moving_centroid": True, "radius": 4.5}}),
-    "tsimage, no centroid": ("NRC_TSIMAGE", STATIC, {"tso_photometry": {"centroid_source": False}}),
+    "lrs, background": Case(LRS, 56, extract(subtract_background=True, apply_apcorr=False)),
+    "lrs, no background": Case(LRS, 30, extract(subtract_background=False, apply_apcorr=False)),
+    "lrs, aperture correction": Case(LRS, 8, extract(subtract_background=True)),
+    "lrs, along the trace": Case(LRS, 8, extract(subtract_background=False), along_wcs=True),
+    "lrs, mean background, DN/s": Case(
+        LRS, 8, extract(subtract_background=True, bkg_fit="mean", apply_apcorr=False), {"photom": False}
+    ),
+    "lrs, no outlier detection": Case(
+        LRS, 8, {"outlier_detection": {"skip": True}, **extract(subtract_background=True, apply_apcorr=False)}
+    ),
+    "tsimage": Case(TSIMAGE, 56),
+    "tsimage, static": Case(TSIMAGE, 30),
+    "tsimage, moving": Case(
+        TSIMAGE, 30, photometry(moving_centroid=True, radius=4.5, radius_inner=6, radius_outer=9.5)
+    ),
+    "tsimage, no centroid": Case(TSIMAGE, 30, photometry(centroid_source=False)),
+    "tsimage, DN/s": Case(TSIMAGE, 16, photometry(search_box_width=20), {"photom": False}),
 }
-"""Mode, number of integrations of each exposure, parameters given to both."""
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_products_are_equal(name, visit, compared):
-    mode, n_int, parameters = CASES[name]
-    comparisons = compared(visit(mode, n_int=n_int, segments=2, seed=11, **SMALL[mode]), parameters)
+    case = CASES[name]
+    simulated = visit(case.mode, n_int=case.n_int, segments=2, seed=11, **case.simulate)
+    if case.along_wcs:
+        simulated = simulated.along_wcs()
+    simulated = simulated.with_references(**dict.fromkeys(case.without))
+    comparisons = compared(simulated, case.parameters)
     kinds = {comparison.product for comparison in comparisons}
-    spectra = {"files", "crfints", "x1dints", "whtlt"}
-    assert kinds == ({"files", "crfints", "phot"} if mode == "NRC_TSIMAGE" else spectra)
+    expected = {"files", "phot"} if case.mode == TSIMAGE else {"files", "x1dints", "whtlt"}
+    if not case.parameters.get("outlier_detection", {}).get("skip"):
+        expected.add("crfints")
+    assert kinds == expected
     for comparison in comparisons:
         comparison.check()

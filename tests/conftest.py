@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.io import fits
+from hypothesis import settings
+
+settings.register_profile("tso3", deadline=None)  # the first call of a kernel compiles it
+settings.load_profile("tso3")
 
 
 def make_calints(path, n_int=4, ny=5, nx=7, seed=0, **keywords):

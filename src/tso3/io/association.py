@@ -117,7 +117,7 @@ def read_association(path: str | Path) -> Association:
         raise InputError(f"the association has {len(products)} products; give one association for each", path)
     product = products[0] if isinstance(products[0], dict) else {}
     name = product.get("name")
-    if not isinstance(name, str) or not name.strip() or "/" in name:
+    if not isinstance(name, str) or not name.strip() or "/" in name or not name.isprintable():
         raise InputError("the product of the association has no name that could be a file name", path)
     members = _science_members(product.get("members"), path)
     return Association(
@@ -184,6 +184,8 @@ def _text(table: dict[str, object], key: str, path: Path) -> str | None:
 
 def _expand(item: str | Path) -> list[Path]:
     """Return the files that one input stands for."""
+    if "\0" in str(item):
+        raise InputError(f"{str(item)!r} cannot be the name of a file")
     path = Path(item).expanduser()
     text = str(path)
     try:
@@ -205,4 +207,7 @@ def _expand(item: str | Path) -> list[Path]:
 
 def _unique(paths: list[Path]) -> tuple[Path, ...]:
     """Return the paths without repetitions (same file after resolving links), in order."""
-    return tuple({path.resolve(): path for path in reversed(paths)}.values())[::-1]
+    first: dict[str, Path] = {}
+    for path in paths:
+        first.setdefault(os.path.realpath(path), path)
+    return tuple(first.values())

@@ -134,10 +134,9 @@ def check_cards(raw: bytes) -> Cards:
         card, change = _repair(raw[number * CARD : (number + 1) * CARD], continued)
         if change is not None:
             repairs.append(f"card {number + 1} {change}")
-        if card is None:
-            continue
-        kept.append(card)
-        continued = card[:8] == "CONTINUE" or (card[8:10] == "= " and "&'" in card)
+        continued = card is not None and (card[:8] == "CONTINUE" or card[8:10] == "= ") and "&'" in card
+        if card is not None:
+            kept.append(card)
     axes = _raise_wcsaxes(kept)
     if axes is not None:
         repairs.append(axes)
@@ -161,9 +160,7 @@ def _repair(raw: bytes, continued: bool) -> tuple[str | None, str | None]:
         return (card, change) if continued and _CONTINUE.match(card[8:]) else (None, dropped)
     if keyword == "HIERARCH":
         return (card, change) if _HIERARCH.match(card[8:]) else (None, dropped)
-    if _KEYWORD.match(keyword) is None or (card[8:10] == "= " and _VALUE.match(card[10:]) is None):
-        return None, dropped
-    if card[8:10] != "= " and "=" in card[8:12]:
+    if _KEYWORD.match(keyword) is None or card[8:10] != "= " or _VALUE.match(card[10:]) is None:
         return None, dropped
     return card, change
 

@@ -185,8 +185,6 @@ def _read_hdu(descriptor: int, path: str | Path, index: int, offset: int, file_s
     from astropy.io import fits
 
     raw, data_offset = _read_header(descriptor, path, index, offset)
-    if index and raw[:9] != b"XTENSION=":
-        raise InputError(f"byte {offset}, after HDU {index - 1}: no FITS extension begins there; file damaged?", path)
     data_size = _data_size(raw, path, index)
     cards = check_cards(raw)
     header = fits.Header.fromstring(cards.text)
@@ -209,6 +207,8 @@ def _read_header(descriptor: int, path: str | Path, index: int, offset: int) -> 
         part = _pread(descriptor, _CHUNK, offset + len(raw), path)
         begin = len(raw)
         raw += part
+        if index and raw[:9] != b"XTENSION=":
+            raise InputError(f"byte {offset}, after HDU {index - 1}: no FITS extension begins there; damaged?", path)
         at = raw.find(_END, begin - begin % CARD)
         while at >= 0 and at % CARD:
             at = raw.find(_END, at + 1)

@@ -31,10 +31,13 @@ DURATION_KEYS = frozenset({"EFFEXPTM", "TMEASURE", "DURATION"})
 STRUCTURE_KEYS = frozenset({"", "COMMENT", "HISTORY", "CHECKSUM", "DATASUM", "EXTEND"})
 """Cards that carry no fact of their own."""
 
+OWN_PREFIX = "TSO3"
+"""Keywords that only our products have begin so."""
+
 OWN_HDUS = frozenset({"TSO3_EXTRACT1D"})
 """HDUs that only our products have."""
 
-PROGRAM_KEYS = frozenset({"history", "asdf_library", "extra_fits", "cal_logs", "_fits_hash"})
+PROGRAM_KEYS = frozenset({"history", "asdf_library", "extra_fits", "cal_logs", "_fits_hash", "tso3"})
 """Keys at the top of an ASDF tree that tell about the program that wrote it: versions, its log, a hash of the file."""
 
 RUN_PATHS = frozenset(
@@ -193,6 +196,8 @@ def headers(comparison: Comparison, part: str, ours: Any, peer: Any, ignore: fro
     """Compare the keywords and values of two FITS headers; comments and order of cards do not count."""
     skip = ignore | STRUCTURE_KEYS
     for key in sorted((set(ours) | set(peer)) - skip):
+        if key.startswith(OWN_PREFIX):
+            continue
         if key not in ours:
             comparison.same(f"{part} {key}", "absent", peer[key])
         elif key not in peer:

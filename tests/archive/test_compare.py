@@ -150,6 +150,8 @@ NOT_SEEN = {
     "tree duration": tree("meta", {"date": "x", "exposure": {"nints": 3, "duration": 3888.0}}),
     "file name of a member": set_field("rows", "FILENAME", b"c.fits", 0),
     "our companion": lambda parts: parts["extra"].append(fits.ImageHDU(name="TSO3_EXTRACT1D")),
+    "our keyword": set_field("header", "TSO3VER", "0.1"),
+    "our record in the tree": tree("tso3", {"preset": "archive"}),
     "log": tree("cal_logs", {"x": ["y"]}),
 }
 

@@ -114,7 +114,7 @@ def test_every_mistake_has_its_own_line():
         ("[outliers]\nsnr = 3\n", "there is no step 'outliers'"),
         ("snr = 3\n", "'snr' lacks its step: write outlier_detection.snr"),
         ("outlier_detection = 3\n", "must be a table"),
-        ('preset = "archve"\n', "there is no preset 'archve'; did you mean archive?"),
+        ('preset = "arch"\n', "there is no preset 'arch'; did you mean archive?"),
         ("preset = 3\n", "preset = 3 must be a name"),
         ("[outlier_detection]\nsnr = -3\n", "outlier_detection.snr = -3: must be greater than 0"),
     ],

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO, runtime_checkable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
 __all__ = ["LineProgress", "LiveProgress", "Progress", "SilentProgress", "make_progress"]
 
@@ -156,7 +157,7 @@ class LiveProgress(AbstractContextManager["LiveProgress"]):
             console=self._console,
         )
         self._lock = threading.RLock()
-        self._task: int | None = None
+        self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
         """Begin to draw."""

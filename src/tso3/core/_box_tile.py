@@ -68,7 +68,7 @@ class Quantity(IntEnum):
 
 N_QUANTITIES = len(Quantity)
 FLUX, BACKGROUND, NPIXELS = 0, 4, 8  # rows of Work.total: numba takes no IntEnum as an index
-MISSING, UNCOMPLETED, LIMIT, N_BAD = 9, 10, 11, 12
+MISSING, UNCOMPLETED, LIMIT = 9, 10, 11
 
 
 class BoxPlan(NamedTuple):
@@ -105,18 +105,22 @@ class Work(NamedTuple):
     """
     Work space of one tile; arrays over columns are flat, with TILE elements per quantity.
 
-    ``total`` (13) holds the running sums, by `Quantity`, and the number of bad pixels; ``powers`` and ``values`` (m)
-    the sums of good aperture weights and of background pixels times powers of the ordinate; ``weights`` (m) the
-    polynomial that gives the weight of a background pixel in the aperture sum of the background; ``level``
+    ``total`` (12) holds the running sums, by `Quantity`; ``powers`` and ``values`` (m) the sums of good aperture
+    weights and of background pixels times powers of the ordinate; ``weights`` (m) the polynomial that gives the weight
+    of a background pixel in the aperture sum of the background; ``inverse`` (m * m) the inverse normal matrices;
+    ``bad`` how many background pixels of a column are bad, ``determined`` whether its background is. ``level``
     (n_rows, ..) is 1 where a pixel takes part in the fit. ``row`` is a row of numbers, ``zero`` stands for an absent
-    plane. ``sample`` (TILE, n_rows) and ``n_sample`` (TILE) collect the pixels of medians; the last four invert normal
-    matrices.
+    plane. ``sample`` (TILE, n_rows) and ``n_sample`` (TILE) collect the pixels of medians; the last four invert one
+    normal matrix.
     """
 
     total: NDArray[np.float64]
     powers: NDArray[np.float64]
     values: NDArray[np.float64]
     weights: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    bad: NDArray[np.float64]
+    determined: NDArray[np.bool_]
     level: NDArray[np.float32]
     row: NDArray[np.float64]
     zero: NDArray[np.float32]
@@ -125,17 +129,20 @@ class Work(NamedTuple):
     moments: NDArray[np.float64]
     matrix: NDArray[np.float64]
     vectors: NDArray[np.float64]
-    inverse: NDArray[np.float64]
+    inverted: NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
 def make_work(n_rows: int, size: int, kind: int) -> Work:
     """Return work space for images of `n_rows` rows and polynomials of `size` coefficients."""
     return Work(
-        np.zeros(13 * TILE),
+        np.zeros(N_QUANTITIES * TILE),
         np.zeros(size * TILE),
         np.zeros(size * TILE),
         np.zeros(size * TILE),
+        np.zeros(size * size * TILE),
+        np.zeros(TILE),
+        np.ones(TILE, np.bool_),
         np.zeros((n_rows, _LEADING), np.float32),
         np.zeros(TILE),
         np.zeros(TILE, np.float32),
@@ -148,51 +155,68 @@ def make_work(n_rows: int, size: int, kind: int) -> Work:
     )
 
 
+# The loops over columns are functions of their own, each with one output: more would need more checks for overlap of
+# their arrays than the compiler makes, and it would not vectorise them.
+
+
 @njit(cache=True, nogil=True)
-def _add_aperture(
-    total: Row, kept: Row, weight: Row, profile: Row, data: Row, poisson: Row, rnoise: Row, flat: Row
-) -> None:
-    """Add a row to the sums over the aperture; `kept` is given the weights of its good pixels."""
-    for x in range(weight.size):
+def _mark_aperture(kept: Row, weight: Row, data: Row, poisson: Row, rnoise: Row, flat: Row) -> None:
+    """Write the weights of good pixels, 0 for bad ones."""
+    for x in range(kept.size):
         finite = data[x] - data[x] == 0.0
-        good = finite & (poisson[x] == poisson[x]) & (rnoise[x] == rnoise[x]) & (flat[x] == flat[x])
-        w = weight[x] if good else 0.0
-        kept[x] = w
-        total[x] += w * (data[x] if good else 0.0)
-        total[TILE + x] += w * w * (poisson[x] if good else 0.0)
-        total[2 * TILE + x] += w * w * (rnoise[x] if good else 0.0)
-        total[3 * TILE + x] += w * w * (flat[x] if good else 0.0)
-        total[8 * TILE + x] += w
-        total[9 * TILE + x] += 0.0 if good else profile[x]
-        total[12 * TILE + x] += 0.0 if good else 1.0
+        known = (poisson[x] == poisson[x]) & (rnoise[x] == rnoise[x]) & (flat[x] == flat[x])
+        kept[x] = weight[x] if finite & known else 0.0
 
 
 @njit(cache=True, nogil=True)
-def _add_background(total: Row, level: Row, region: Row, data: Row, poisson: Row, rnoise: Row, flat: Row) -> None:
-    """Mark the pixels of a row that take part in the fit, and add their variances (without weights)."""
-    for x in range(region.size):
+def _mark_level(level: Row, region: Row, data: Row, poisson: Row, rnoise: Row, flat: Row) -> None:
+    """Write 1 for pixels of the background region that are good and whose variance is finite in float32, else 0."""
+    for x in range(level.size):
         noise = (rnoise[x] + poisson[x]) + flat[x]
         good = (data[x] - data[x] == 0.0) & (noise - noise == 0.0)
-        used = good & (region[x] > 0.0)
-        level[x] = 1.0 if used else 0.0
-        total[5 * TILE + x] += poisson[x] if used else 0.0
-        total[6 * TILE + x] += rnoise[x] if used else 0.0
-        total[7 * TILE + x] += flat[x] if used else 0.0
-        total[12 * TILE + x] += 0.0 if good else 1.0
+        level[x] = region[x] if good else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _add_kept(total: Row, kept: Row, row: Row) -> None:
+    """Add weight times value; values without weight may be NaN."""
+    for x in range(total.size):
+        total[x] += kept[x] * (row[x] if kept[x] != 0.0 else 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _add_squared(total: Row, kept: Row, row: Row) -> None:
+    """Add weight squared times value; values without weight may be NaN."""
+    for x in range(total.size):
+        total[x] += kept[x] * kept[x] * (row[x] if kept[x] != 0.0 else 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _add_lost(total: Row, share: Row, weight: Row, kept: Row) -> None:
+    """Add the share of pixels that have lost their weight; a share that is not known (NaN) stays so."""
+    for x in range(total.size):
+        total[x] += share[x] if (weight[x] > 0.0) & (kept[x] == 0.0) else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _add_scaled(total: Row, row: Row, factor: float) -> None:
+    """Add factor times value."""
+    for x in range(total.size):
+        total[x] += factor * row[x]
+
+
+@njit(cache=True, nogil=True)
+def _add_product(total: Row, first: Row, second: Row) -> None:
+    """Add the product of two rows."""
+    for x in range(total.size):
+        total[x] += first[x] * second[x]
 
 
 @njit(cache=True, nogil=True)
 def _keep(kept: Row, row: Row, mask: Row) -> None:
     """Write a row with zeros where the mask is 0."""
     for x in range(kept.size):
-        kept[x] = row[x] if mask[x] > 0.0 else 0.0
-
-
-@njit(cache=True, nogil=True)
-def _add_scaled(total: Row, row: Row, factor: float) -> None:
-    """Add factor times value to running sums."""
-    for x in range(total.size):
-        total[x] += factor * row[x]
+        kept[x] = row[x] if mask[x] != 0.0 else 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -203,75 +227,97 @@ def _horner(result: Row, coefficient: Row, ordinate: float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _add_noise(total: Row, weight: Row, level: Row, poisson: Row, rnoise: Row, flat: Row) -> None:
-    """Add the variances of the pixels that take part in the fit, with their weights squared."""
-    for x in range(weight.size):
-        used = level[x] > 0.0
-        square = weight[x] * weight[x]
-        total[5 * TILE + x] += square * (poisson[x] if used else 0.0)
-        total[6 * TILE + x] += square * (rnoise[x] if used else 0.0)
-        total[7 * TILE + x] += square * (flat[x] if used else 0.0)
+def _part(flat: Row, k: int, lo: int, n: int) -> Row:
+    """Return n columns of quantity k."""
+    return flat[k * TILE + lo : k * TILE + lo + n]
 
 
 @njit(cache=True, nogil=True)
-def _stretch(plane: Plane, i: int, row: int, first: int, last: int, zero: Row) -> Row:
-    """Return the pixels `first` to `last` of a row of integration `i`; zeros where the plane is absent."""
+def _stretch(plane: Plane, i: int, row: int, first: int, n: int, zero: Row) -> Row:
+    """Return n pixels of a row of integration `i`; zeros where the plane is absent."""
     if plane.flat.size == 0:
-        return zero[: last - first]
-    at = i * plane.step_int + row * plane.step_row
-    return plane.flat[at + first : at + last]
+        return zero[:n]
+    at = i * plane.step_int + row * plane.step_row + first
+    return plane.flat[at : at + n]
 
 
 @njit(cache=True, nogil=True)
-def _sum_aperture(plan: BoxPlan, planes: Planes, i: int, r: int, x0: int, x1: int, work: Work) -> None:
-    """Add a row to the sums over the aperture."""
-    a, b = max(x0, plan.aperture_bounds[r, 0]), min(x1, plan.aperture_bounds[r, 1])
-    if a >= b:
-        return
-    first, last, row, lo, n = plan.start + a, plan.start + b, plan.rows[r], a - x0, b - a
-    data = _stretch(planes[0], i, row, first, last, work.zero)
-    poisson = _stretch(planes[1], i, row, first, last, work.zero)
-    rnoise = _stretch(planes[2], i, row, first, last, work.zero)
-    flat = _stretch(planes[3], i, row, first, last, work.zero)
-    kept = work.row[:n]
-    _add_aperture(work.total[lo:], kept, plan.aperture[r, a:b], plan.profile[r, a:b], data, poisson, rnoise, flat)
-    factor = 1.0
-    for k in range(plan.powers.shape[0]):
-        _add_scaled(work.powers[k * TILE + lo : k * TILE + lo + n], kept, factor)
-        factor *= plan.ordinate[r]
+def _sum_aperture(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Work) -> None:
+    """Sum the aperture over all rows."""
+    total, powers = work.total, work.powers
+    total[:] = 0.0
+    powers[:] = 0.0
+    for r in range(plan.rows.size):
+        a, b = max(x0, plan.aperture_bounds[r, 0]), min(x1, plan.aperture_bounds[r, 1])
+        if a >= b:
+            continue
+        first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a
+        data = _stretch(planes[0], i, row, first, n, work.zero)
+        poisson = _stretch(planes[1], i, row, first, n, work.zero)
+        rnoise = _stretch(planes[2], i, row, first, n, work.zero)
+        flat = _stretch(planes[3], i, row, first, n, work.zero)
+        kept, weight = work.row[:n], plan.aperture[r, a:b]
+        _mark_aperture(kept, weight, data, poisson, rnoise, flat)
+        _add_kept(_part(total, FLUX, lo, n), kept, data)
+        _add_squared(_part(total, 1, lo, n), kept, poisson)
+        _add_squared(_part(total, 2, lo, n), kept, rnoise)
+        _add_squared(_part(total, 3, lo, n), kept, flat)
+        _add_lost(_part(total, MISSING, lo, n), plan.profile[r, a:b], weight, kept)
+        factor = 1.0
+        for k in range(plan.powers.shape[0]):
+            _add_scaled(_part(powers, k, lo, n), kept, factor)
+            factor *= plan.ordinate[r]
+    total[NPIXELS * TILE : (NPIXELS + 1) * TILE] = powers[:TILE]
 
 
 @njit(cache=True, nogil=True)
 def _sum_background(
-    plan: BoxPlan, planes: Planes, i: int, r: int, x0: int, x1: int, smooth: NDArray[np.float32], work: Work
+    plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, smooth: NDArray[np.float32], work: Work
 ) -> None:
-    """Add a row to the sums that the background fit needs, and note which of its pixels take part."""
-    a, b = max(x0, plan.background_bounds[r, 0]), min(x1, plan.background_bounds[r, 1])
-    work.level[r, : x1 - x0] = 0.0
-    if a >= b:
-        return
-    first, last, row, lo, n = plan.start + a, plan.start + b, plan.rows[r], a - x0, b - a
-    data = _stretch(planes[0], i, row, first, last, work.zero)
-    poisson = _stretch(planes[1], i, row, first, last, work.zero)
-    rnoise = _stretch(planes[2], i, row, first, last, work.zero)
-    flat = _stretch(planes[3], i, row, first, last, work.zero)
-    level, region = work.level[r, lo : lo + n], plan.background[r, a:b]
-    _add_background(work.total[lo:], level, region, data, poisson, rnoise, flat)
-    if plan.smoothing > 1:
-        data = smooth[r, a:b]
-    if plan.kind == KIND_POLY:
+    """Sum what the background fit needs over all rows, and note which pixels take part in it."""
+    total, values, size = work.total, work.values, plan.powers.shape[0]
+    values[:] = 0.0
+    work.bad[:] = 0.0
+    work.n_sample[:] = 0
+    for r in range(plan.rows.size):
+        work.level[r, : x1 - x0] = 0.0
+        a, b = max(x0, plan.background_bounds[r, 0]), min(x1, plan.background_bounds[r, 1])
+        if a >= b:
+            continue
+        first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a
+        data = _stretch(planes[0], i, row, first, n, work.zero)
+        poisson = _stretch(planes[1], i, row, first, n, work.zero)
+        rnoise = _stretch(planes[2], i, row, first, n, work.zero)
+        flat = _stretch(planes[3], i, row, first, n, work.zero)
+        level, region = work.level[r, lo : lo + n], plan.background[r, a:b]
+        _mark_level(level, region, data, poisson, rnoise, flat)
+        _add_lost(work.bad[lo : lo + n], region, region, level)
+        if size == 1:
+            _add_kept(_part(total, 5, lo, n), level, poisson)
+            _add_kept(_part(total, 6, lo, n), level, rnoise)
+            _add_kept(_part(total, 7, lo, n), level, flat)
+        if plan.smoothing > 1:
+            data = smooth[r, a:b]
+        if plan.kind == KIND_MEDIAN:
+            _collect(plan.smoothing > 1, region, data, level, work.sample[lo:], work.n_sample[lo:])
+            continue
         kept = work.row[:n]
         _keep(kept, data, level)
         factor = 1.0
-        for k in range(plan.powers.shape[0]):
-            _add_scaled(work.values[k * TILE + lo : k * TILE + lo + n], kept, factor)
+        for k in range(size):
+            _add_scaled(_part(values, k, lo, n), kept, factor)
             factor *= plan.ordinate[r]
-        return
-    for x in range(n):
-        known = plan.smoothing > 1 or (poisson[x] == poisson[x] and rnoise[x] == rnoise[x] and flat[x] == flat[x])
-        if region[x] > 0.0 and known and np.isfinite(data[x]):
-            work.sample[lo + x, work.n_sample[lo + x]] = data[x]
-            work.n_sample[lo + x] += 1
+
+
+@njit(cache=True, nogil=True)
+def _collect(
+    smoothed: bool, region: Row, data: Row, level: Row, sample: NDArray[np.float32], n_sample: NDArray[np.int64]
+) -> None:
+    """Append the pixels of a row to the samples of the medians; a smoothed image has values at bad pixels too."""
+    for x in range(region.size):
+        if (level[x] > 0.0 or (smoothed and region[x] > 0.0)) and np.isfinite(data[x]):
+            sample[x, n_sample[x]] = data[x]
+            n_sample[x] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -284,96 +330,104 @@ def _invert_column(plan: BoxPlan, at: int, work: Work) -> bool:
             for k in range(work.moments.size):
                 work.moments[k] += power
                 power *= plan.ordinate[r]
-    return invert_moments(work.moments, plan.powers.shape[0], work.matrix, work.vectors, work.inverse)
+    return invert_moments(work.moments, plan.powers.shape[0], work.matrix, work.vectors, work.inverted)
 
 
 @njit(cache=True, nogil=True)
-def _fit_polynomial(plan: BoxPlan, x: int, at: int, work: Work) -> bool:
-    """Write the background of a column, and the polynomial of its weights; False if it is not determined."""
-    size = plan.powers.shape[0]
-    if work.total[N_BAD * TILE + at] == 0.0:
-        determined = plan.regular[x]
-        for k in range(size):
-            for j in range(size):
-                work.inverse[k, j] = plan.inverse[k, j, x]
-    else:
-        determined = _invert_column(plan, at, work)
-    level = 0.0
+def _fit_polynomials(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
+    """Write the background of every column, and the polynomial of its weights."""
+    size, n = plan.powers.shape[0], x1 - x0
+    work.determined[:n] = plan.regular[x0:x1]
     for k in range(size):
-        coefficient, weight = 0.0, 0.0
         for j in range(size):
-            coefficient += work.inverse[k, j] * work.values[j * TILE + at]
-            weight += work.inverse[k, j] * (work.powers[j * TILE + at] if plan.complete else plan.powers[j, x])
-        level += coefficient * work.powers[k * TILE + at]
-        work.weights[k * TILE + at] = weight if determined else 0.0
-    work.total[BACKGROUND * TILE + at] = level if determined else 0.0
-    return determined
+            _part(work.inverse, k * size + j, 0, n)[:] = plan.inverse[k, j, x0:x1]
+    for x in range(n):
+        if work.bad[x] > 0.0:
+            work.determined[x] = _invert_column(plan, x, work)
+            for k in range(size):
+                for j in range(size):
+                    work.inverse[(k * size + j) * TILE + x] = work.inverted[k, j] if work.determined[x] else 0.0
+    level = _part(work.total, BACKGROUND, 0, n)
+    work.weights[:] = 0.0
+    coefficient = work.row[:n]
+    for k in range(size):
+        coefficient[:] = 0.0
+        for j in range(size):
+            inverse = _part(work.inverse, k * size + j, 0, n)
+            _add_product(coefficient, inverse, _part(work.values, j, 0, n))
+            if plan.complete:
+                _add_product(_part(work.weights, k, 0, n), inverse, _part(work.powers, j, 0, n))
+            else:
+                _add_product(_part(work.weights, k, 0, n), inverse, plan.powers[j, x0:x1])
+        _add_product(level, coefficient, _part(work.powers, k, 0, n))
 
 
 @njit(cache=True, nogil=True)
-def _fit_median(plan: BoxPlan, x: int, at: int, work: Work) -> bool:
-    """Write the median background of a column, and the weight of its pixels; False if there are none."""
-    n_level = 0.0
-    for r in range(plan.rows.size):
-        n_level += work.level[r, at]
-    npixels = work.total[NPIXELS * TILE + at]
-    nominal = npixels if plan.complete else plan.npixels[x]
-    work.weights[at] = MEDIAN_NOISE * nominal / n_level if n_level > 0.0 else 0.0
-    determined = work.n_sample[at] > 0
-    middle = select_median(work.sample[at], work.n_sample[at])
-    work.total[BACKGROUND * TILE + at] = middle * npixels if determined else 0.0
-    return determined
+def _fit_medians(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
+    """Write the median background of every column, and the weight of its pixels."""
+    npixels = _part(work.total, NPIXELS, 0, x1 - x0)
+    for x in range(x1 - x0):
+        n_level = 0.0
+        for r in range(plan.rows.size):
+            n_level += work.level[r, x]
+        nominal = npixels[x] if plan.complete else plan.npixels[x0 + x]
+        work.weights[x] = MEDIAN_NOISE * nominal / n_level if n_level > 0.0 else 0.0
+        work.determined[x] = work.n_sample[x] > 0
+        middle = select_median(work.sample[x], work.n_sample[x])
+        work.total[BACKGROUND * TILE + x] = middle * npixels[x] if work.determined[x] else 0.0
 
 
 @njit(cache=True, nogil=True)
 def _sum_noise(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Work) -> None:
-    """Weight the variances of the background pixels."""
-    size = plan.powers.shape[0]
+    """Sum the variances of the background pixels with their weights squared."""
+    total, size = work.total, plan.powers.shape[0]
     if size == 1:
         for k in range(5, 8):
             for x in range(x1 - x0):
-                work.total[k * TILE + x] *= work.weights[x] * work.weights[x]
+                total[k * TILE + x] *= work.weights[x] * work.weights[x]
         return
-    work.total[5 * TILE : 8 * TILE] = 0.0
     for r in range(plan.rows.size):
         a, b = max(x0, plan.background_bounds[r, 0]), min(x1, plan.background_bounds[r, 1])
         if a >= b:
             continue
-        first, last, row, lo, n = plan.start + a, plan.start + b, plan.rows[r], a - x0, b - a
+        first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a
         weight = work.row[:n]
         weight[:] = 0.0
         for k in range(size - 1, -1, -1):
-            _horner(weight, work.weights[k * TILE + lo : k * TILE + lo + n], plan.ordinate[r])
-        poisson = _stretch(planes[1], i, row, first, last, work.zero)
-        rnoise = _stretch(planes[2], i, row, first, last, work.zero)
-        flat = _stretch(planes[3], i, row, first, last, work.zero)
-        _add_noise(work.total[lo:], weight, work.level[r, lo : lo + n], poisson, rnoise, flat)
+            _horner(weight, _part(work.weights, k, lo, n), plan.ordinate[r])
+        _keep(weight, weight, work.level[r, lo : lo + n])
+        _add_squared(_part(total, 5, lo, n), weight, _stretch(planes[1], i, row, first, n, work.zero))
+        _add_squared(_part(total, 6, lo, n), weight, _stretch(planes[2], i, row, first, n, work.zero))
+        _add_squared(_part(total, 7, lo, n), weight, _stretch(planes[3], i, row, first, n, work.zero))
 
 
 @njit(cache=True, nogil=True)
-def _finish_column(at: int, determined: bool, kind: int, complete: bool, max_missing: float, total: Row) -> None:
-    """Turn the sums of a column into its quantities, in place."""
-    if not determined and kind == KIND_MEDIAN:
-        for k in (0, 1, 2, 3, 8):
-            total[k * TILE + at] = 0.0
-    for k in range(1, 4):
-        total[k * TILE + at] += total[(4 + k) * TILE + at]
-    flux = total[at] - total[BACKGROUND * TILE + at]
-    if total[NPIXELS * TILE + at] <= NO_PIXELS or (complete and not determined):
-        flux = np.nan
-    kept = 1.0 - total[MISSING * TILE + at]
-    total[at] = total[UNCOMPLETED * TILE + at] = flux
-    noise = total[TILE + at] + total[2 * TILE + at]
-    total[LIMIT * TILE + at] = noise / kept if kept > 0.0 else np.nan
-    if not complete:
-        return
-    if np.isnan(flux) or not kept >= 1.0 - max_missing or not kept > 0.0:
-        for k in (0, 1, 2, 3, 11):
-            total[k * TILE + at] = np.nan
-        return
-    total[at] = flux / kept
-    for k in range(1, 4):
-        total[k * TILE + at] /= kept * kept
+def _finish(plan: BoxPlan, n: int, work: Work) -> None:
+    """Turn the sums of every column into its quantities, in place."""
+    total, complete = work.total, plan.complete
+    for x in range(n):
+        determined = plan.kind == KIND_NONE or work.determined[x]
+        if not determined and plan.kind == KIND_MEDIAN:
+            for k in (0, 1, 2, 3, 8):
+                total[k * TILE + x] = 0.0
+        for k in range(1, 4):
+            total[k * TILE + x] += total[(4 + k) * TILE + x]
+        flux = total[x] - total[BACKGROUND * TILE + x]
+        if total[NPIXELS * TILE + x] <= NO_PIXELS or (complete and not determined):
+            flux = np.nan
+        kept = 1.0 - total[MISSING * TILE + x]
+        noise = total[TILE + x] + total[2 * TILE + x]
+        total[x] = total[UNCOMPLETED * TILE + x] = flux
+        total[LIMIT * TILE + x] = noise / kept if kept > 0.0 else np.nan
+        if not complete:
+            continue
+        if np.isnan(flux) or not kept >= 1.0 - plan.max_missing or not kept > 0.0:
+            for k in (0, 1, 2, 3, 11):
+                total[k * TILE + x] = np.nan
+            continue
+        total[x] = flux / kept
+        for k in range(1, 4):
+            total[k * TILE + x] /= kept * kept
 
 
 @njit(cache=True, nogil=True)
@@ -403,25 +457,15 @@ def extract_tile(
     background that is not determined counts as 0 (polynomial) or empties the column (median), and the variance of the
     background is that of the whole aperture.
     """
-    work.total[:] = 0.0
-    work.powers[:] = 0.0
-    work.values[:] = 0.0
-    work.n_sample[:] = 0
-    for r in range(plan.rows.size):
-        _sum_aperture(plan, planes, i, r, x0, x1, work)
-        if plan.kind != KIND_NONE:
-            _sum_background(plan, planes, i, r, x0, x1, smooth, work)
-    determined = np.ones(x1 - x0, np.bool_)
-    if plan.kind == KIND_POLY:
-        for at in range(x1 - x0):
-            determined[at] = _fit_polynomial(plan, x0 + at, at, work)
-    elif plan.kind == KIND_MEDIAN:
-        for at in range(x1 - x0):
-            determined[at] = _fit_median(plan, x0 + at, at, work)
+    _sum_aperture(plan, planes, i, x0, x1, work)
     if plan.kind != KIND_NONE:
+        _sum_background(plan, planes, i, x0, x1, smooth, work)
+        if plan.kind == KIND_POLY:
+            _fit_polynomials(plan, x0, x1, work)
+        else:
+            _fit_medians(plan, x0, x1, work)
         _sum_noise(plan, planes, i, x0, x1, work)
-    for at in range(x1 - x0):
-        _finish_column(at, determined[at], plan.kind, plan.complete, plan.max_missing, work.total)
+    _finish(plan, x1 - x0, work)
 
 
 @njit(cache=True, nogil=True)
@@ -437,4 +481,6 @@ def prepare_columns(plan: BoxPlan) -> None:
                 plan.powers[k, x] += factor * plan.aperture[r, x]
                 factor *= plan.ordinate[r]
         plan.regular[x] = _invert_column(plan, 0, work)
-        plan.inverse[:, :, x] = work.inverse
+        for k in range(size):
+            for j in range(size):
+                plan.inverse[k, j, x] = work.inverted[k, j] if plan.regular[x] else 0.0

@@ -72,18 +72,15 @@ class Lanes(NamedTuple):
         Sorted samples, one row for each integration of the widest window.
     floats : ndarray of float32
         Rows: leaving sample, entering sample; smallest threshold of this and of the preceding section of time; largest
-        sample dropped below the median, smallest dropped above it.
+        threshold of these.
     ints : ndarray of int32
-        Rows: how many samples count; whether the leaving, the entering sample does; how many were dropped below the
-        median, above it, in total in the pass before; whether clipping is needed.
+        Rows: how many samples count; whether the leaving, the entering sample does; whether clipping may be needed.
     centre : ndarray of float32 or float64
-        Rows: median; median before clipping.
+        Medians.
     cursor : ndarray of int64, shape (2,)
         Range of integrations in the window.
     column : ndarray of float32
         Samples, thresholds and kept samples of the window of one lane.
-    dropped : ndarray of uint8
-        Which samples of the window are dropped; rows as `window`.
     """
 
     window: Array
@@ -92,7 +89,6 @@ class Lanes(NamedTuple):
     centre: Array
     cursor: Array
     column: Array
-    dropped: Array
 
 
 def _aligned(size: int, dtype: Any) -> Array:
@@ -119,22 +115,20 @@ def make_lanes(depth: int, size: int, dtype: Any) -> Lanes:
     Returns
     -------
     lanes : Lanes
-        About 1.4 * depth + 18 KiB and 12 bytes per integration of `size`.
+        About depth + 12 KiB and 12 bytes per integration of `size`.
 
     Examples
     --------
     >>> make_lanes(3, 3, np.float32).cursor.tolist()
     [0, 0]
     """
-    rows = max(depth, 1) * STRIDE
     return Lanes(
-        window=_aligned(rows, np.float32),
+        window=_aligned(max(depth, 1) * STRIDE, np.float32),
         floats=_aligned(6 * STRIDE, np.float32),
-        ints=_aligned(7 * STRIDE, np.int32),
-        centre=_aligned(2 * STRIDE, dtype),
+        ints=_aligned(4 * STRIDE, np.int32),
+        centre=_aligned(STRIDE, dtype),
         cursor=np.zeros(2, np.int64),
         column=np.empty(3 * size, np.float32),
-        dropped=_aligned(rows, np.uint8),
     )
 
 
@@ -323,10 +317,11 @@ def median_row(lanes: Lanes, n: int, fewest: int) -> None:
     size = lanes.cursor[1] - lanes.cursor[0]
     high = np.uint64(size // 2 * STRIDE)
     low = np.uint64((size - 1) // 2 * STRIDE)
-    short = 0
+    full = np.int32(size)
+    short = np.int32(0)
     for lane in range(np.uint64(n)):
         centre[lane] = window[high + lane]
-        short += count[lane] != size
+        short = np.int32(short + np.int32(full - count[lane]))
     if low != high:
         for lane in range(np.uint64(n)):
             centre[lane] = (centre[lane] + window[low + lane]) * _HALF

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from tso3.core._clip import ClipRule, Planes, clip_row, clip_searched, forget_floor, lower_floor
+from tso3.core._clip import ClipRule, Planes, clip_row, clip_searched, forget_thresholds, note_thresholds
 from tso3.core._lanes import (
     LANES,
     Array,
@@ -206,13 +206,13 @@ def _follow(
     first = lanes.cursor[1]
     if lo < lanes.cursor[0] or hi < first or lo >= first:
         first = lo
-        forget_floor(lanes, n)
+        forget_thresholds(lanes, n)
     seek(planes.data, planes.mask, (place[0], place[2]), n, rule.limit, lanes, lo, hi)
     median_row(lanes, n, fewest)
     if rule.maxiters > 1:
         for t in range(first, hi):
             at = (place[0], place[1] + t * planes.err.step_int, place[2] + t * planes.mask.step_int)
-            lower_floor(planes, at, n, rule.snr, t % depth == 0, lanes)
+            note_thresholds(planes, at, n, rule.snr, t % depth == 0, lanes)
         clip_row(planes, place, n, rule, lanes)
 
 
@@ -226,12 +226,12 @@ def _compare(
     snr = rule.snr
     limit = _INF if flag_masked else rule.limit
     ignored = np.uint8(0 if flag_masked else 255)
-    flagged = 0
+    flagged = np.int32(0)
     for lane in range(np.uint64(n)):
         x = data[d_at + lane]
         sigma = err[e_at + lane]
         threshold = snr * (sigma if sigma == sigma else _ZERO)
         hit = ((mask[m_at + lane] & ignored) == 0) & (abs(x) <= limit) & (abs(x - centre[lane]) > threshold)
         outlier[lane] = 1 if hit else 0
-        flagged += 1 if hit else 0
+        flagged = np.int32(flagged + np.int32(hit))
     return flagged

@@ -152,6 +152,10 @@ def test_cards_never_warn_and_always_fit():
         )
     values["meta.filename"] = "y" * 90
     values["meta.program.title"] = "it's" * 15
+    for length, path in zip(
+        range(60, 71), (p for p in list(values) if p.startswith("meta.ref_file.") and "name" in p), strict=False
+    ):
+        values[path] = "z" * length
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         head = fits.Header()

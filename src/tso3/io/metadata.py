@@ -201,7 +201,8 @@ def cards_of(values: Mapping[str, Value], hdu: str) -> list[tuple[str, Value, st
 def _fitting(value: Value, comment: str) -> str:
     """Return as much of a comment as its card has room for; a value that needs more than one card has room for all."""
     width = max(len(value.replace("'", "''")), 8) + 2 if isinstance(value, str) else 20
-    return comment if width > 70 else comment[: 80 - len("KEYWORD = ") - max(width, 20) - len(" / ")]
+    room = max(0, 80 - len("KEYWORD = ") - max(width, 20) - len(" / "))
+    return comment if width > 70 else comment[:room]
 
 
 def read_values(header: fits.Header, filename: str, hdu: str = "PRIMARY") -> dict[str, Value]:

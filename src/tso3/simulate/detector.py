@@ -315,7 +315,7 @@ def make_scene(
         nodes = np.linspace(place.along.min(), place.along.max(), 32)
     return DetectorScene(
         instrument, detector, subarray, options, clock, (exposure, i_detector), place, rates,
-        np.where(dq & 512 & ~(dq >> 31), np.nan, convert) if instrument.flux_per_pixel == "MJy" else convert,
+        np.where(dq & 512, np.nan, convert) if instrument.flux_per_pixel == "MJy" else convert,
         np.where(reference, 0, background).astype(np.float32), flat, read_variance.astype(np.float32), dq, bad,
         CosmicRays(options.cosmic_rays, instrument.pixel_microns, instrument.thickness), nodes,
         options.transit.light_curves(fraction, nodes, 1.0 / options.n_int),
@@ -334,7 +334,7 @@ def _static_dq(instrument: Instrument, place: Geometry, bad: BadPixels) -> np.nd
     )
     if instrument.flux_per_pixel == "MJy":
         dq[np.isnan(place.wavelength)] = pixel["NON_SCIENCE"] | pixel["DO_NOT_USE"]
-    dq[:, columns] = pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
+    dq[:, columns] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
     for kind, flag in (("dead", "DEAD"), ("hot_flagged", "HOT")):
         which = bad.of(kind)
         dq[bad.y[which], bad.x[which]] |= pixel["DO_NOT_USE"] | pixel[flag]

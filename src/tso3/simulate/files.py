@@ -56,22 +56,32 @@ def write_segment(
     """
     hdulist = _layout(scene, segment, times)
     temporary = path.with_name(f".{path.name}.part")
+    try:
+        with open(temporary, "wb") as stream:
+            offsets = _write_layout(stream, hdulist)
+            del hdulist
+            hits = _stream_planes(stream, offsets, scene.shape, segment, renderer)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return hits
+
+
+def _write_layout(stream: IO[bytes], hdulist: Any) -> dict[str, int]:
+    """Write all HDUs, leaving holes for the pixels of the cubes; return where these start by plane."""
     offsets: dict[str, int] = {}
-    with warnings.catch_warnings(), open(temporary, "wb") as stream:
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Card is too long")
         for hdu in hdulist:
-            if hdu.name in PLANES:
-                stream.write(hdu.header.tostring().encode("ascii"))
-                offsets[hdu.name] = stream.tell()
-                size = int(np.prod(hdu.shape)) * 4
-                stream.truncate(stream.tell() + size + -size % _RECORD)
-                stream.seek(0, os.SEEK_END)
-            else:
+            if hdu.name not in PLANES:
                 stream.write(_encoded(hdu))
-        del hdulist
-        hits = _stream_planes(stream, offsets, scene.shape, segment, renderer)
-    temporary.replace(path)
-    return hits
+                continue
+            stream.write(hdu.header.tostring().encode("ascii"))
+            offsets[hdu.name] = stream.tell()
+            size = int(np.prod(hdu.shape)) * 4
+            stream.truncate(stream.tell() + size + -size % _RECORD)
+            stream.seek(0, os.SEEK_END)
+    return offsets
 
 
 def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,8 @@ PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 """Planes of a product, in the order of its HDUs."""
 
 _DO_NOT_USE, _JUMP = 1, 4
+_MISSED = 0.15
+"""Share of the particles that the jump step does not catch."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class Hits:
         What was added to SCI, in its unit.
     caught : ndarray of bool, shape (n,)
         True where the jump step caught it: nothing is added, the flag is JUMP_DET and the variance larger.
+    sigma : ndarray of float, shape (n,)
+        Amplitude in units of ERR there; NaN where ERR is NaN.
     """
 
     index: np.ndarray
     amplitude: np.ndarray
     caught: np.ndarray
+    sigma: np.ndarray
 
 
 class Renderer:
@@ -96,7 +101,8 @@ class Renderer:
             total += out["VAR_FLAT"]
         np.sqrt(total, out=out["ERR"])
         self._blank(i_int, out)
-        return Hits(hits.index, hits.amplitude * scene.convert.ravel()[hits.index], hits.caught)
+        amplitude = hits.amplitude * scene.convert.ravel()[hits.index]
+        return replace(hits, amplitude=amplitude, sigma=amplitude / out["ERR"].ravel()[hits.index])
 
     def _blank(self, i_int: int, out: dict[str, np.ndarray]) -> None:
         """Set NaN where nothing was measured: dead pixels, and intermittent ones when they are bad."""
@@ -136,7 +142,7 @@ class Renderer:
         now = self._deposit(i_int)
         noise = np.sqrt(2 * scene.detector.read_noise**2 + rate.ravel()[now.index] * clock.group)
         particle = np.modf(now.phase * 1e4)[0]
-        caught = (particle > 0.07) & (now.charge > 0.8 * noise)
+        caught = (particle > _MISSED) & (now.charge > 0.8 * noise)
         amplitude = np.where(caught, 0.0, 6 * now.charge * now.phase * (1 - now.phase) / clock.integration)
         flagged = now.index[caught]
         if len(flagged):
@@ -158,7 +164,7 @@ class Renderer:
             index, inverse = np.unique(index, return_inverse=True)
             amplitude = np.bincount(inverse, amplitude, len(index))
             caught = np.bincount(inverse, caught, len(index)) > 0
-        return Hits(index, amplitude, caught), read
+        return Hits(index, amplitude, caught, amplitude), read
 
     def _deposit(self, i_int: int) -> Deposit:
         """Return the particles of an integration; those of the last two are kept, for the afterglow."""

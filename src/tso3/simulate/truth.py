@@ -1,4 +1,30 @@
-"""What went into a simulated exposure, written beside it."""
+"""
+What went into a simulated exposure, written beside it as ``<exposure>_truth.npz``.
+
+All indices are 0-based; integrations count from the start of the exposure. Arrays by name:
+
+==========================  ========================================================================================
+``time_mjd_utc, time_bjd_tdb``  mid-times (n_int,) [day]; BJD - 2400000.5
+``white_light``             noise-free light curve (n_int,) [Jy], transit and ramp: the sum over ``calibrated``
+                            dispersion pixels of all the star's light (imaging: its flux density)
+``transit``                 relative flux (n_node, n_int) by the transit alone, at ``transit_wavelength`` [micron]
+``depth``                   square of the radius ratio (n_node,)
+``ramp``                    settling of the detector (n_int,), a factor
+``offset_x, offset_y``      motion of the star (n_int,) [pixel]
+``wavelength, flux``        the star on the dispersion pixels (n_disp,) [micron], [Jy]
+``calibrated``              dispersion pixels that have a wavelength (spectroscopy)
+``spectra``                 (n_int, n_disp) [Jy], float32; absent if longer than 20 million numbers: then it is
+                            ``flux`` times ``transit`` interpolated to ``wavelength`` times ``ramp``
+``trace``                   cross-dispersion pixel of the star (n_disp,); imaging: (x, y)
+``background, reference``   (ny, nx) in the unit of SCI: sky and hot pixels; noise-free integration 0
+``flat``                    (ny, nx) residual of the flat field that multiplies the scene
+``cosmic_ray_*``            one entry per pixel and integration: ``integration, y, x, amplitude`` (as added to SCI),
+                            ``sigma`` (in units of ERR), ``caught`` (by the jump step: nothing added, JUMP_DET set)
+``bad_*``                   bad pixels: ``y, x, kind`` (index into ``bad_kinds``), ``period, phase``: an intermittent
+                            one is flagged where (i + phase) % period is 0, a telegraph one is high where
+                            (i + phase) // period is odd
+==========================  ========================================================================================
+"""
 
 from __future__ import annotations
 
@@ -49,7 +75,7 @@ def calibrated(scene: DetectorScene) -> np.ndarray:
 
 def write_truth(path: Path, scene: DetectorScene, times: ExposureTimes, hits: list[tuple[int, Hits]]) -> None:
     """
-    Write the truth of one exposure of one detector as ``npz``; see ``docs`` of the simulator for the names.
+    Write the truth of one exposure of one detector; the names are those of the module.
 
     Parameters
     ----------
@@ -79,6 +105,7 @@ def write_truth(path: Path, scene: DetectorScene, times: ExposureTimes, hits: li
         "cosmic_ray_integration": np.concatenate([np.full(len(h.index), i) for i, h in hits]) if hits else index,
         "cosmic_ray_y": index // nx, "cosmic_ray_x": index % nx,
         "cosmic_ray_amplitude": np.concatenate([h.amplitude for _, h in hits]) if hits else np.zeros(0),
+        "cosmic_ray_sigma": np.concatenate([h.sigma for _, h in hits]) if hits else np.zeros(0),
         "cosmic_ray_caught": np.concatenate([h.caught for _, h in hits]) if hits else np.zeros(0, bool),
         "bad_y": bad.y, "bad_x": bad.x, "bad_kind": bad.kind, "bad_kinds": np.array(KINDS),
         "bad_period": bad.period, "bad_phase": bad.phase,
@@ -86,8 +113,9 @@ def write_truth(path: Path, scene: DetectorScene, times: ExposureTimes, hits: li
     if scene.instrument.dispersion_axis:
         content["calibrated"] = calibrated(scene)
         if scene.options.n_int * len(scene.spectrum) <= _MAX_SPECTRA:
-            content["spectra"] = np.array(
-                [scene.spectrum * scene.transmission(i) for i in range(scene.options.n_int)], np.float32
-            )
+            spectra = np.empty((scene.options.n_int, len(scene.spectrum)), np.float32)
+            for i in range(scene.options.n_int):
+                spectra[i] = scene.spectrum * scene.transmission(i)
+            content["spectra"] = spectra
     with open(path, "wb") as stream:
         np.savez(stream, **content)

@@ -15,6 +15,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tso3.core._box_rows import (
+    TILE,
+    add_kept,
+    add_lost,
+    add_product,
+    add_scaled,
+    add_squared,
+    collect,
+    horner,
+    keep,
+    mark_aperture,
+    mark_level,
+    part,
+    stretch,
+)
 from tso3.core._lanes import Plane
 from tso3.core.background import invert_moments, select_median
 
@@ -33,7 +48,6 @@ __all__ = [
     "prepare_columns",
 ]
 
-TILE = 256
 _LEADING = TILE + 16  # distance between rows of the level mask: no power of two, which would thrash the cache
 KIND_NONE, KIND_POLY, KIND_MEDIAN = 0, 1, 2
 
@@ -45,8 +59,6 @@ MEDIAN_NOISE = 1.2
 
 Planes = tuple[Plane, Plane, Plane, Plane]
 """Data, Poisson, read-noise and flat variance."""
-
-Row = NDArray[np.floating]
 
 
 class Quantity(IntEnum):
@@ -155,92 +167,6 @@ def make_work(n_rows: int, size: int, kind: int) -> Work:
     )
 
 
-# The loops over columns are functions of their own, each with one output: more would need more checks for overlap of
-# their arrays than the compiler makes, and it would not vectorise them.
-
-
-@njit(cache=True, nogil=True)
-def _mark_aperture(kept: Row, weight: Row, data: Row, poisson: Row, rnoise: Row, flat: Row) -> None:
-    """Write the weights of good pixels, 0 for bad ones."""
-    for x in range(kept.size):
-        finite = data[x] - data[x] == 0.0
-        known = (poisson[x] == poisson[x]) & (rnoise[x] == rnoise[x]) & (flat[x] == flat[x])
-        kept[x] = weight[x] if finite & known else 0.0
-
-
-@njit(cache=True, nogil=True)
-def _mark_level(level: Row, region: Row, data: Row, poisson: Row, rnoise: Row, flat: Row) -> None:
-    """Write 1 for pixels of the background region that are good and whose variance is finite in float32, else 0."""
-    for x in range(level.size):
-        noise = (rnoise[x] + poisson[x]) + flat[x]
-        good = (data[x] - data[x] == 0.0) & (noise - noise == 0.0)
-        level[x] = region[x] if good else 0.0
-
-
-@njit(cache=True, nogil=True)
-def _add_kept(total: Row, kept: Row, row: Row) -> None:
-    """Add weight times value; values without weight may be NaN."""
-    for x in range(total.size):
-        total[x] += kept[x] * (row[x] if kept[x] != 0.0 else 0.0)
-
-
-@njit(cache=True, nogil=True)
-def _add_squared(total: Row, kept: Row, row: Row) -> None:
-    """Add weight squared times value; values without weight may be NaN."""
-    for x in range(total.size):
-        total[x] += kept[x] * kept[x] * (row[x] if kept[x] != 0.0 else 0.0)
-
-
-@njit(cache=True, nogil=True)
-def _add_lost(total: Row, share: Row, weight: Row, kept: Row) -> None:
-    """Add the share of pixels that have lost their weight; a share that is not known (NaN) stays so."""
-    for x in range(total.size):
-        total[x] += share[x] if (weight[x] > 0.0) & (kept[x] == 0.0) else 0.0
-
-
-@njit(cache=True, nogil=True)
-def _add_scaled(total: Row, row: Row, factor: float) -> None:
-    """Add factor times value."""
-    for x in range(total.size):
-        total[x] += factor * row[x]
-
-
-@njit(cache=True, nogil=True)
-def _add_product(total: Row, first: Row, second: Row) -> None:
-    """Add the product of two rows."""
-    for x in range(total.size):
-        total[x] += first[x] * second[x]
-
-
-@njit(cache=True, nogil=True)
-def _keep(kept: Row, row: Row, mask: Row) -> None:
-    """Write a row with zeros where the mask is 0."""
-    for x in range(kept.size):
-        kept[x] = row[x] if mask[x] != 0.0 else 0.0
-
-
-@njit(cache=True, nogil=True)
-def _horner(result: Row, coefficient: Row, ordinate: float) -> None:
-    """Multiply by the ordinate and add the next lower coefficient."""
-    for x in range(result.size):
-        result[x] = result[x] * ordinate + coefficient[x]
-
-
-@njit(cache=True, nogil=True)
-def _part(flat: Row, k: int, lo: int, n: int) -> Row:
-    """Return n columns of quantity k."""
-    return flat[k * TILE + lo : k * TILE + lo + n]
-
-
-@njit(cache=True, nogil=True)
-def _stretch(plane: Plane, i: int, row: int, first: int, n: int, zero: Row) -> Row:
-    """Return n pixels of a row of integration `i`; zeros where the plane is absent."""
-    if plane.flat.size == 0:
-        return zero[:n]
-    at = i * plane.step_int + row * plane.step_row + first
-    return plane.flat[at : at + n]
-
-
 @njit(cache=True, nogil=True)
 def _sum_aperture(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Work) -> None:
     """Sum the aperture over all rows."""
@@ -252,20 +178,20 @@ def _sum_aperture(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work:
         if a >= b:
             continue
         first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a
-        data = _stretch(planes[0], i, row, first, n, work.zero)
-        poisson = _stretch(planes[1], i, row, first, n, work.zero)
-        rnoise = _stretch(planes[2], i, row, first, n, work.zero)
-        flat = _stretch(planes[3], i, row, first, n, work.zero)
+        data = stretch(planes[0], i, row, first, n, work.zero)
+        poisson = stretch(planes[1], i, row, first, n, work.zero)
+        rnoise = stretch(planes[2], i, row, first, n, work.zero)
+        flat = stretch(planes[3], i, row, first, n, work.zero)
         kept, weight = work.row[:n], plan.aperture[r, a:b]
-        _mark_aperture(kept, weight, data, poisson, rnoise, flat)
-        _add_kept(_part(total, FLUX, lo, n), kept, data)
-        _add_squared(_part(total, 1, lo, n), kept, poisson)
-        _add_squared(_part(total, 2, lo, n), kept, rnoise)
-        _add_squared(_part(total, 3, lo, n), kept, flat)
-        _add_lost(_part(total, MISSING, lo, n), plan.profile[r, a:b], weight, kept)
+        mark_aperture(kept, weight, data, poisson, rnoise, flat)
+        add_kept(part(total, FLUX, lo, n), kept, data)
+        add_squared(part(total, 1, lo, n), kept, poisson)
+        add_squared(part(total, 2, lo, n), kept, rnoise)
+        add_squared(part(total, 3, lo, n), kept, flat)
+        add_lost(part(total, MISSING, lo, n), plan.profile[r, a:b], weight, kept)
         factor = 1.0
         for k in range(plan.powers.shape[0]):
-            _add_scaled(_part(powers, k, lo, n), kept, factor)
+            add_scaled(part(powers, k, lo, n), kept, factor)
             factor *= plan.ordinate[r]
     total[NPIXELS * TILE : (NPIXELS + 1) * TILE] = powers[:TILE]
 
@@ -285,39 +211,28 @@ def _sum_background(
         if a >= b:
             continue
         first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a
-        data = _stretch(planes[0], i, row, first, n, work.zero)
-        poisson = _stretch(planes[1], i, row, first, n, work.zero)
-        rnoise = _stretch(planes[2], i, row, first, n, work.zero)
-        flat = _stretch(planes[3], i, row, first, n, work.zero)
+        data = stretch(planes[0], i, row, first, n, work.zero)
+        poisson = stretch(planes[1], i, row, first, n, work.zero)
+        rnoise = stretch(planes[2], i, row, first, n, work.zero)
+        flat = stretch(planes[3], i, row, first, n, work.zero)
         level, region = work.level[r, lo : lo + n], plan.background[r, a:b]
-        _mark_level(level, region, data, poisson, rnoise, flat)
-        _add_lost(work.bad[lo : lo + n], region, region, level)
+        mark_level(level, region, data, poisson, rnoise, flat)
+        add_lost(work.bad[lo : lo + n], region, region, level)
         if size == 1:
-            _add_kept(_part(total, 5, lo, n), level, poisson)
-            _add_kept(_part(total, 6, lo, n), level, rnoise)
-            _add_kept(_part(total, 7, lo, n), level, flat)
+            add_kept(part(total, 5, lo, n), level, poisson)
+            add_kept(part(total, 6, lo, n), level, rnoise)
+            add_kept(part(total, 7, lo, n), level, flat)
         if plan.smoothing > 1:
             data = smooth[r, a:b]
         if plan.kind == KIND_MEDIAN:
-            _collect(plan.smoothing > 1, region, data, level, work.sample[lo:], work.n_sample[lo:])
+            collect(plan.smoothing > 1, region, data, level, work.sample[lo:], work.n_sample[lo:])
             continue
         kept = work.row[:n]
-        _keep(kept, data, level)
+        keep(kept, data, level)
         factor = 1.0
         for k in range(size):
-            _add_scaled(_part(values, k, lo, n), kept, factor)
+            add_scaled(part(values, k, lo, n), kept, factor)
             factor *= plan.ordinate[r]
-
-
-@njit(cache=True, nogil=True)
-def _collect(
-    smoothed: bool, region: Row, data: Row, level: Row, sample: NDArray[np.float32], n_sample: NDArray[np.int64]
-) -> None:
-    """Append the pixels of a row to the samples of the medians; a smoothed image has values at bad pixels too."""
-    for x in range(region.size):
-        if (level[x] > 0.0 or (smoothed and region[x] > 0.0)) and np.isfinite(data[x]):
-            sample[x, n_sample[x]] = data[x]
-            n_sample[x] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -340,32 +255,32 @@ def _fit_polynomials(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
     work.determined[:n] = plan.regular[x0:x1]
     for k in range(size):
         for j in range(size):
-            _part(work.inverse, k * size + j, 0, n)[:] = plan.inverse[k, j, x0:x1]
+            part(work.inverse, k * size + j, 0, n)[:] = plan.inverse[k, j, x0:x1]
     for x in range(n):
         if work.bad[x] > 0.0:
             work.determined[x] = _invert_column(plan, x, work)
             for k in range(size):
                 for j in range(size):
                     work.inverse[(k * size + j) * TILE + x] = work.inverted[k, j] if work.determined[x] else 0.0
-    level = _part(work.total, BACKGROUND, 0, n)
+    level = part(work.total, BACKGROUND, 0, n)
     work.weights[:] = 0.0
     coefficient = work.row[:n]
     for k in range(size):
         coefficient[:] = 0.0
         for j in range(size):
-            inverse = _part(work.inverse, k * size + j, 0, n)
-            _add_product(coefficient, inverse, _part(work.values, j, 0, n))
+            inverse = part(work.inverse, k * size + j, 0, n)
+            add_product(coefficient, inverse, part(work.values, j, 0, n))
             if plan.complete:
-                _add_product(_part(work.weights, k, 0, n), inverse, _part(work.powers, j, 0, n))
+                add_product(part(work.weights, k, 0, n), inverse, part(work.powers, j, 0, n))
             else:
-                _add_product(_part(work.weights, k, 0, n), inverse, plan.powers[j, x0:x1])
-        _add_product(level, coefficient, _part(work.powers, k, 0, n))
+                add_product(part(work.weights, k, 0, n), inverse, plan.powers[j, x0:x1])
+        add_product(level, coefficient, part(work.powers, k, 0, n))
 
 
 @njit(cache=True, nogil=True)
 def _fit_medians(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
     """Write the median background of every column, and the weight of its pixels."""
-    npixels = _part(work.total, NPIXELS, 0, x1 - x0)
+    npixels = part(work.total, NPIXELS, 0, x1 - x0)
     for x in range(x1 - x0):
         n_level = 0.0
         for r in range(plan.rows.size):
@@ -394,11 +309,11 @@ def _sum_noise(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Wo
         weight = work.row[:n]
         weight[:] = 0.0
         for k in range(size - 1, -1, -1):
-            _horner(weight, _part(work.weights, k, lo, n), plan.ordinate[r])
-        _keep(weight, weight, work.level[r, lo : lo + n])
-        _add_squared(_part(total, 5, lo, n), weight, _stretch(planes[1], i, row, first, n, work.zero))
-        _add_squared(_part(total, 6, lo, n), weight, _stretch(planes[2], i, row, first, n, work.zero))
-        _add_squared(_part(total, 7, lo, n), weight, _stretch(planes[3], i, row, first, n, work.zero))
+            horner(weight, part(work.weights, k, lo, n), plan.ordinate[r])
+        keep(weight, weight, work.level[r, lo : lo + n])
+        add_squared(part(total, 5, lo, n), weight, stretch(planes[1], i, row, first, n, work.zero))
+        add_squared(part(total, 6, lo, n), weight, stretch(planes[2], i, row, first, n, work.zero))
+        add_squared(part(total, 7, lo, n), weight, stretch(planes[3], i, row, first, n, work.zero))
 
 
 @njit(cache=True, nogil=True)

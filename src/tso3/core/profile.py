@@ -1,0 +1,179 @@
+"""
+The spatial profile of a spectrum: which share of its light falls on each pixel of a column.
+
+Made once per exposure from its reference image, so that a column in which a pixel is missing can be completed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SpatialProfile", "spatial_profile"]
+
+_HALF_WIDTHS = (0, 2, 4, 8, 16, 32, 64)
+_NOISE_SPAN = 15
+
+
+@dataclass(frozen=True)
+class SpatialProfile:
+    """
+    Distribution of the light across dispersion, and the spectrum of the reference image.
+
+    Attributes
+    ----------
+    profile : ndarray, shape (n_rows, n_wave)
+        Not negative; its sum with the aperture weights is 1 in every column. NaN in columns where it is not known.
+    spectrum : ndarray, shape (n_wave,)
+        Light of the reference image in the whole aperture, missing pixels completed; NaN where that is not known.
+    half_width : ndarray of int64, shape (n_wave,)
+        Half width [pixel] of the stretch of columns that the profile was averaged over.
+    """
+
+    profile: NDArray[np.float64]
+    spectrum: NDArray[np.float64]
+    half_width: NDArray[np.int64]
+
+
+def spatial_profile(
+    image: NDArray[np.floating], aperture: NDArray[np.float64], tolerance: float = 0.01
+) -> SpatialProfile:
+    """
+    Return the spatial profile of an image without background.
+
+    Bad pixels are filled from the profile of the columns around. A column whose own profile is noisy is given that of
+    the shortest stretch of columns around it which is not.
+
+    Parameters
+    ----------
+    image : ndarray, shape (n_rows, n_wave)
+        Reference image less background, any unit; NaN marks bad pixels. Not modified.
+    aperture : ndarray, shape (n_rows, n_wave)
+        Aperture weights, as of `tso3.core.trace.aperture_weights`.
+    tolerance : float, optional
+        Noise of the profile, in a pixel and as a share of the column's light, above which it is averaged.
+
+    Returns
+    -------
+    profile : SpatialProfile
+
+    Notes
+    -----
+    The average over a stretch is the sum of the image over the sum of the light, so that faint columns count little.
+    Noise is measured by the difference of a column's profile from the mean of its two neighbours (two stretches away),
+    which a smooth profile along a trace leaves near zero; its root mean square over the pixels of the aperture is
+    smoothed by a running median of 15 columns. A profile from a single column keeps what is particular about its
+    pixels (their response), one from a stretch follows a tilted trace to second order only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.profile import spatial_profile
+    >>> image = np.outer([1.0, 3.0, 1.0], [10.0, 20.0, 30.0])
+    >>> image[1, 1] = np.nan
+    >>> result = spatial_profile(image, np.ones((3, 3)))
+    >>> result.profile[:, 1].round(6), result.spectrum.round(6)
+    (array([0.2, 0.6, 0.2]), array([ 50., 100., 150.]))
+    """
+    inside = aperture > 0.0
+    filled, light = _fill(np.where(inside, image, 0.0), aperture, inside)
+    profile = np.full(image.shape, np.nan)
+    chosen = np.full(image.shape[1], -1, dtype=np.int64)
+    coarsest = profile
+    for half_width in _HALF_WIDTHS:
+        candidate = _normalised(filled, light, aperture, half_width)
+        known = np.isfinite(candidate).all(axis=0)
+        quiet = known & (chosen < 0) & (_noise(candidate, inside, 2 * half_width + 1) <= tolerance)
+        profile[:, quiet], chosen[quiet] = candidate[:, quiet], half_width
+        coarsest = np.where(known, candidate, coarsest)
+    rest = (chosen < 0) & np.isfinite(coarsest).all(axis=0)
+    profile[:, rest], chosen[rest] = coarsest[:, rest], _HALF_WIDTHS[-1]
+    chosen[chosen < 0] = 0
+    return SpatialProfile(profile, _complete(np.where(inside, image, 0.0), aperture, profile), chosen)
+
+
+def _fill(
+    image: NDArray[np.float64], aperture: NDArray[np.float64], inside: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the image with bad pixels filled from neighbouring columns, and the light of each column."""
+    bad = inside & ~np.isfinite(image)
+    filled = np.where(bad, 0.0, image)
+    light = np.where(bad.any(axis=0), 0.0, (aperture * filled).sum(axis=0))
+    if not bad.any():
+        return filled, light
+    source = np.where(bad.any(axis=0), 0.0, filled)
+    guess = np.full(image.shape, np.nan)
+    for half_width in _HALF_WIDTHS[1:]:
+        candidate = _normalised(source, light, aperture, half_width)
+        guess = np.where(np.isnan(guess), candidate, guess)
+    light = _complete(image, aperture, guess)
+    filled = np.where(bad, light * guess, filled)
+    unknown = ~np.isfinite(light)
+    filled[:, unknown], light[unknown] = 0.0, 0.0
+    return filled, light
+
+
+def _complete(
+    image: NDArray[np.float64], aperture: NDArray[np.float64], profile: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the light of each column, completed for bad pixels; NaN where it is not known or all is missing."""
+    good = np.isfinite(image)
+    light = (aperture * np.where(good, image, 0.0)).sum(axis=0)
+    kept = 1.0 - np.where(good, 0.0, aperture * profile).sum(axis=0)
+    known = np.isfinite(profile).all(axis=0) & (kept > 0.0)
+    return np.where(known, light / np.where(known, kept, 1.0), np.nan)
+
+
+def _normalised(
+    image: NDArray[np.float64], light: NDArray[np.float64], aperture: NDArray[np.float64], half_width: int
+) -> NDArray[np.float64]:
+    """Return the profile of the columns around each column; NaN where there is no light."""
+    total = _running_sum(light[np.newaxis], half_width)[0]
+    share = _running_sum(image, half_width)
+    share = np.where(total > 0.0, share / np.where(total > 0.0, total, 1.0), np.nan)
+    share = np.where(aperture > 0.0, np.maximum(share, 0.0), 0.0)
+    weight = (aperture * share).sum(axis=0)
+    known = (weight > 0.0) & (total > 0.0)
+    return np.where(known, share / np.where(known, weight, 1.0), np.nan)
+
+
+def _running_sum(rows: NDArray[np.float64], half_width: int) -> NDArray[np.float64]:
+    """Return the sum over the columns within a half width."""
+    if half_width == 0:
+        return rows.copy()
+    n = rows.shape[1]
+    cumulative = np.concatenate([np.zeros((rows.shape[0], 1)), np.cumsum(rows, axis=1)], axis=1)
+    columns = np.arange(n)
+    return np.asarray(
+        cumulative[:, np.minimum(columns + half_width + 1, n)] - cumulative[:, np.maximum(columns - half_width, 0)]
+    )
+
+
+def _noise(profile: NDArray[np.float64], inside: NDArray[np.bool_], step: int) -> NDArray[np.float64]:
+    """Return the noise of a profile in each column, per pixel of the aperture; infinite where it cannot be told."""
+    n = profile.shape[1]
+    noise = np.full(n, np.inf)
+    columns = np.arange(n)
+    left, right = columns - step, columns + step
+    measured = (left >= 0) & (right < n)
+    if not measured.any():
+        return noise
+    inner = columns[measured]
+    difference = profile[:, inner] - 0.5 * (profile[:, left[measured]] + profile[:, right[measured]])
+    shared = inside[:, inner] & inside[:, left[measured]] & inside[:, right[measured]]
+    count = np.maximum(shared.sum(axis=0), 1)
+    square = np.where(shared, difference, 0.0) ** 2
+    local = np.sqrt(square.sum(axis=0) / count / 1.5)
+    noise[measured] = _running_median(np.where(np.isfinite(local), local, np.inf))
+    noise[: inner[0]], noise[inner[-1] + 1 :] = noise[inner[0]], noise[inner[-1]]
+    return noise
+
+
+def _running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median of the values around each, fewer at the ends."""
+    half = _NOISE_SPAN // 2
+    padded = np.concatenate([np.full(half, np.nan), values, np.full(half, np.nan)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _NOISE_SPAN)
+    return np.asarray(np.nanmedian(windows, axis=1))

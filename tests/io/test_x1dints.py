@@ -274,7 +274,7 @@ def test_metadata_known_at_the_end(tmp_path, observation, plans):
 
 def test_three_orders(tmp_path, observation):
     exposure = observation.exposures[0]
-    plans = [plan(exposure, order, n_wave, sb_unit="") for order, n_wave in ((1, 40), (2, 30), (3, 1))]
+    plans = [plan(exposure, order, n_wave, sb_unit="", slit_name="") for order, n_wave in ((1, 40), (2, 30), (3, 1))]
     path = write(tmp_path, replace(observation, exposures=(exposure,)), plans)
     with fits.open(path) as file:
         tables = [h for h in file if h.name == "EXTRACT1D"]
@@ -284,6 +284,7 @@ def test_three_orders(tmp_path, observation):
             (3, (12, 1)),
         ]
         assert "TUNIT8" not in tables[0].header
+        assert "SLTNAME" not in tables[0].header
     tree = open_spectra(path)
     assert list(tree.children) == ["NRS1_order1", "NRS1_order2", "NRS1_order3"]
     assert open_spectra(path, order=2).sizes == {"time": 12, "wavelength": 30}

@@ -163,8 +163,8 @@ def _dataset(path: Path, tables: Sequence[tuple[_Table, _Table | None]], key: tu
             elif name == _TIME or name in _COORDINATES:
                 values = np.concatenate([_read(path, part, name, slice(None)) for part in parts])
                 coordinates[_COORDINATES.get(name, "time")] = ("time", values, attributes)
-    attributes = {"detector": key[0], "spectral_order": key[1], "file": path.name}
-    return xr.Dataset(variables, coords=coordinates, attrs=attributes)
+    about = {"detector": key[0], "spectral_order": key[1], "file": path.name}
+    return xr.Dataset(variables, coords=coordinates, attrs=about)
 
 
 def _read(path: Path, table: _Table, name: str, rows: Any, samples: Any = Ellipsis) -> NDArray[Any]:
@@ -179,8 +179,8 @@ def _read(path: Path, table: _Table, name: str, rows: Any, samples: Any = Ellips
         strides=(table.stride, *(element.itemsize for _ in field.dtype.shape)),
     )
     chosen = column[:, samples] if field.dtype.shape else column
-    native = np.ascontiguousarray(chosen[rows], dtype=element.newbyteorder("="))
-    return native.view(np.uint32) ^ np.uint32(_TOP_BIT) if field.unsigned else native
+    native: NDArray[Any] = np.ascontiguousarray(chosen[rows], dtype=element.newbyteorder("="))
+    return np.bitwise_xor(native.view(np.uint32), np.uint32(_TOP_BIT)) if field.unsigned else native
 
 
 def _lazy(path: Path, tables: Sequence[_Table], name: str) -> Any:

@@ -190,7 +190,7 @@ def _spectrum_values(plan: SpectrumPlan) -> dict[str, Value]:
             values[path] = value
     for name in _HEADER_NAMES:
         value = getattr(plan.header, name)
-        if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        if value is None or value == "" or (isinstance(value, float) and not np.isfinite(value)):
             continue
         values[f"spec.{_HEADER_PATHS.get(name, name)}"] = value
     along = "x" if plan.header.dispersion_axis == 1 else "y"

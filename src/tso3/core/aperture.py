@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numba import njit
@@ -15,6 +15,12 @@ from tso3.core.images import Images
 from tso3.core.overlap import fill_circle
 
 __all__ = ["ApertureSums", "Photometry", "PhotometryQuality", "Radii", "Treatment", "photometry_of", "sum_apertures"]
+
+
+Stack: TypeAlias = tuple[
+    NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]
+]
+"""SCI, ERR, VAR_POISSON, VAR_RNOISE (empty where there is none) and the factor of the unit, for the compiled code."""
 
 
 class PhotometryQuality(IntFlag):
@@ -83,7 +89,7 @@ class ApertureSums:
     aperture_variance, annulus_variance : ndarray
         Their variances from ERR, with the weights as `Treatment` has them.
     aperture_temporal, annulus_temporal : ndarray
-        Their variances from what scatters in time, with squared weights.
+        Their variances from what scatters in time, with squared weights; NaN if neither variance is given.
     aperture_area, annulus_area : ndarray
         Sums of the weights [pixel^2]; NaN where no valid pixel has its centre inside.
     full_area : ndarray
@@ -194,8 +200,11 @@ def sum_apertures(
     out = np.full((len(ApertureSums.__dataclass_fields__), n_int), np.nan)
     reference = np.full((1, 1), np.nan) if treatment.reference is None else treatment.reference
     rule = (treatment.reference is not None, treatment.complete, treatment.squared)
+    nothing = np.zeros((0, 0, 0), np.float32)
+    poisson = nothing if images.var_poisson is None else images.var_poisson
+    rnoise = nothing if images.var_rnoise is None else images.var_rnoise
     _sum_block(
-        (images.data, images.err, images.variance, images.scale),
+        (images.data, images.err, poisson, rnoise, images.scale),
         np.stack([np.broadcast_to(x, n_int), np.broadcast_to(y, n_int)]),
         radii,
         reference,
@@ -298,7 +307,7 @@ def _quality(
 
 @njit(cache=True, nogil=True)
 def _sum_block(
-    stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    stack: Stack,
     centres: NDArray[np.float64],
     radii: Radii,
     reference: NDArray[np.float64],
@@ -361,7 +370,7 @@ def _fill_weights(x: float, y: float, radii: Radii, low: int, left: int, weights
 
 @njit(cache=True, nogil=True)
 def _sum_image(
-    stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    stack: Stack,
     i: int,
     low: int,
     left: int,
@@ -371,7 +380,7 @@ def _sum_image(
     out: NDArray[np.float64],
 ) -> None:
     """Add up one integration."""
-    data, err, variance, scale = stack
+    data, err, poisson, rnoise, scale = stack
     known, complete, squared = rule
     sums = np.zeros((2, 4))  # of circle and annulus: flux, variance, variance in time, area
     n_core = np.zeros(2)
@@ -403,7 +412,11 @@ def _sum_image(
                             bad_light += share * steady
             if not good:
                 continue
-            in_time = np.float64(variance[i, q, p]) * factor * factor
+            in_time = np.nan if poisson.size == 0 and rnoise.size == 0 else 0.0
+            if poisson.size > 0:
+                in_time += np.float64(poisson[i, q, p]) * factor * factor
+            if rnoise.size > 0:
+                in_time += np.float64(rnoise[i, q, p]) * factor * factor
             for a in range(2):
                 w = share if a == 0 else weights[1, j, k]
                 if w > 0.0:

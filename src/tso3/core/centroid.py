@@ -50,7 +50,7 @@ class Centroids:
     total, error : ndarray, shape (n_int,)
         Sum of the box and its 1-sigma error, unit of the scaled images.
     n_bad : ndarray of int64, shape (n_int,)
-        Bad pixels in the box that nothing was put in place of.
+        Bad pixels within the source radius of the centre of the box that nothing was put in place of.
     """
 
     x: NDArray[np.float64]
@@ -113,6 +113,7 @@ def find_centroids(images: Images, box: Box, reference: NDArray[np.float64] | No
         (images.data, images.err, images.scale),
         outside,
         window,
+        np.ascontiguousarray(source[window[0] : window[1], window[2] : window[3]]),
         steady,
         (found.x, found.y, found.background, found.total, found.error, found.n_bad),
     )
@@ -159,6 +160,7 @@ def _centroid_block(
     stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
     outside: NDArray[np.int64],
     window: tuple[int, int, int, int],
+    near: NDArray[np.bool_],
     steady: NDArray[np.float64],
     out: tuple,  # type: ignore[type-arg]
 ) -> None:
@@ -173,7 +175,7 @@ def _centroid_block(
         out[2][i] = background
         n_valid, total = fill_net(data[i], scale, background, low, left, cut)
         if n_valid == 0:
-            out[5][i] = cut.size
+            out[5][i] = _count_bad(cut, near)
             continue
         variance, known = 0.0, 0.0
         for j in range(cut.shape[0]):
@@ -184,7 +186,8 @@ def _centroid_block(
                     if np.isfinite(steady[low + j, left + k]):
                         known += steady[low + j, left + k]
         out[3][i], out[4][i] = total, np.sqrt(variance)
-        out[5][i] = _complete(cut, steady, low, left, total / known if known != 0.0 else np.nan)
+        _complete(cut, steady, low, left, total / known if known != 0.0 else np.nan)
+        out[5][i] = _count_bad(cut, near)
         total, moment_x, moment_y = 0.0, 0.0, 0.0
         for j in range(cut.shape[0]):
             for k in range(cut.shape[1]):
@@ -200,17 +203,21 @@ def _centroid_block(
 
 
 @njit(cache=True, nogil=True)
-def _complete(cut: NDArray[np.float64], steady: NDArray[np.float64], low: int, left: int, factor: float) -> int:
-    """Put the scaled reference in place of the bad pixels; return how many remain bad."""
-    n_bad = 0
+def _complete(cut: NDArray[np.float64], steady: NDArray[np.float64], low: int, left: int, factor: float) -> None:
+    """Put the scaled reference in place of the bad pixels that it knows."""
     for j in range(cut.shape[0]):
         for k in range(cut.shape[1]):
             if not np.isfinite(cut[j, k]):
-                value = factor * steady[low + j, left + k]
-                if np.isfinite(value):
-                    cut[j, k] = value
-                else:
-                    n_bad += 1
+                cut[j, k] = factor * steady[low + j, left + k]
+
+
+@njit(cache=True, nogil=True)
+def _count_bad(cut: NDArray[np.float64], near: NDArray[np.bool_]) -> int:
+    """Return how many pixels near the source are bad."""
+    n_bad = 0
+    for j in range(cut.shape[0]):
+        for k in range(cut.shape[1]):
+            n_bad += near[j, k] and not np.isfinite(cut[j, k])
     return n_bad
 
 

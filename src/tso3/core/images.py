@@ -21,15 +21,16 @@ class Images:
     ----------
     data, err : ndarray of float32, shape (n_int, ny, nx)
         Stack and its 1-sigma error, in the unit of the input; NaN marks a bad pixel.
-    variance : ndarray of float32, shape (n_int, ny, nx)
-        The part of the variance that scatters in time (Poisson and read noise), input unit squared.
+    var_poisson, var_rnoise : ndarray of float32 or None, shape (n_int, ny, nx)
+        The parts of the variance that scatter in time, input unit squared; one that is None counts as zero.
     scale : ndarray of float32, shape (ny, nx)
         Factor from the unit of the input to that of the measurement. A NaN makes its pixel bad.
     """
 
     data: NDArray[np.float32]
     err: NDArray[np.float32]
-    variance: NDArray[np.float32]
+    var_poisson: NDArray[np.float32] | None
+    var_rnoise: NDArray[np.float32] | None
     scale: NDArray[np.float32]
 
     @classmethod
@@ -37,16 +38,12 @@ class Images:
         cls,
         data: NDArray[np.float32],
         err: NDArray[np.float32],
-        variance: NDArray[np.float32] | None = None,
+        var_poisson: NDArray[np.float32] | None = None,
+        var_rnoise: NDArray[np.float32] | None = None,
         scale: NDArray[np.float32] | None = None,
     ) -> Images:
-        """Return a stack; without a variance that of ``err``, without a factor 1."""
-        return cls(
-            data,
-            err,
-            np.square(err) if variance is None else variance,
-            np.ones(data.shape[1:], np.float32) if scale is None else scale,
-        )
+        """Return a stack; the factor is 1 where none is given."""
+        return cls(data, err, var_poisson, var_rnoise, np.ones(data.shape[1:], np.float32) if scale is None else scale)
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,68 @@
+"""Scatter of light curves, and the scatter that noise alone would give."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["photon_limit", "point_to_point"]
+
+
+def point_to_point(flux: NDArray[np.float64]) -> float:
+    """
+    Return the scatter of a light curve from differences of neighbours, relative to its median.
+
+    The standard deviation of ``flux[i + 1] - flux[i]``, divided by sqrt(2) and by the median: slow changes, a transit
+    included, leave it as it is.
+
+    Parameters
+    ----------
+    flux : ndarray of float, shape (n_int,)
+        Light curve in the order of time, any unit. NaN marks a missing sample; differences with it are left out.
+
+    Returns
+    -------
+    scatter : float
+        Relative (1e-6 is one ppm); NaN if there are fewer than two differences, or the median is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.noise import point_to_point
+    >>> round(point_to_point(np.array([100.0, 101.0, 100.0, 101.0, 100.0])), 6)
+    0.007071
+    """
+    difference = np.diff(flux)
+    difference = difference[np.isfinite(difference)]
+    if difference.size < 2:
+        return float("nan")
+    level = float(np.nanmedian(flux))
+    return float(np.sqrt(np.mean(difference**2) / 2) / abs(level)) if level else float("nan")
+
+
+def photon_limit(flux: NDArray[np.float64], variance: NDArray[np.float64]) -> float:
+    """
+    Return the relative scatter that a variance predicts: the root of its median over the median flux.
+
+    Parameters
+    ----------
+    flux, variance : ndarray of float, shape (n_int,)
+        Light curve, and the variance of photon and read noise without bad pixels. NaN marks a missing sample.
+
+    Returns
+    -------
+    limit : float
+        Relative; NaN where nothing is known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.noise import photon_limit
+    >>> photon_limit(np.array([100.0, 100.0]), np.array([1.0, 1.0]))
+    0.01
+    """
+    good = np.isfinite(flux) & np.isfinite(variance) & (variance > 0)
+    if not good.any():
+        return float("nan")
+    level = float(np.median(flux[good]))
+    return float(np.sqrt(np.median(variance[good])) / abs(level)) if level else float("nan")

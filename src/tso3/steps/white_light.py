@@ -1,0 +1,239 @@
+"""
+White-light photometry: spectra of every integration summed over wavelength, one light curve per detector and order.
+
+Sums are taken block by block while the spectra pass; only numbers per integration are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.lightcurve import band_sum, in_band
+from tso3.core.noise import photon_limit, point_to_point
+from tso3.core.spectra import Spectra, SpectrumHeader
+from tso3.errors import ReferenceFileError
+from tso3.io.exposure import Exposure, Observation
+from tso3.io.reference_files import WavelengthRange
+from tso3.parameters import WhiteLight
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+__all__ = ["WhiteLightCurve", "band_limits", "table"]
+
+_VISIT = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
+_PPM = 1e6
+
+
+def band_limits(
+    parameters: WhiteLight, ranges: Sequence[WavelengthRange] | None, order: int, filter_name: str | None
+) -> tuple[float | None, float | None]:
+    """
+    Return the limits of the sum for one spectral order: the user's, else the reference's for this very order.
+
+    Parameters
+    ----------
+    parameters : WhiteLight
+        The step's parameters.
+    ranges : sequence of WavelengthRange or None
+        Rows of a wavelengthrange reference, if there is one.
+    order : int
+        Spectral order.
+    filter_name : str or None
+        FILTER of the exposure.
+
+    Returns
+    -------
+    shortest, longest : float or None
+        Limits [micron]; None for no limit.
+
+    Raises
+    ------
+    ReferenceFileError
+        If the reference has not exactly one row for this order and filter.
+    """
+    shortest, longest = parameters.min_wavelength, parameters.max_wavelength
+    if ranges is None or (shortest is not None and longest is not None):
+        return shortest, longest
+    rows = [row for row in ranges if row.order == order and row.filter == filter_name]
+    if len(rows) != 1:
+        raise ReferenceFileError(
+            f"has {len(rows)} rows for order {order} and filter {filter_name}, needed is one;"
+            " set white_light.min_wavelength and max_wavelength, or --override-wavelengthrange N/A",
+            "wavelengthrange reference",
+        )
+    return (
+        rows[0].shortest if shortest is None else shortest,
+        rows[0].longest if longest is None else longest,
+    )
+
+
+class WhiteLightCurve:
+    """
+    The light curve of one exposure in one order, filled as blocks finish.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Whose it is.
+    header : SpectrumHeader
+        Of its spectra.
+    wavelength : ndarray of float, shape (n_wave,)
+        Wavelengths [micron].
+    limits : (float or None, float or None)
+        Of the band [micron].
+
+    Attributes
+    ----------
+    flux, flux_error : ndarray of float64, shape (n_int,)
+        Sum over the band and its temporal error (photon and read noise); NaN where nothing was valid.
+    flat_error : ndarray of float64, shape (n_int,)
+        Error by the flat field, which does not scatter in time.
+    limit_variance : ndarray of float64, shape (n_int,)
+        Variance of photon and read noise of the same sum, were no pixel missing.
+    n_valid : ndarray of int64, shape (n_int,)
+        Wavelengths in the sum.
+    missing_fraction : ndarray of float64, shape (n_int,)
+        Mean share of the light on bad pixels over the band.
+    """
+
+    def __init__(
+        self,
+        exposure: Exposure,
+        header: SpectrumHeader,
+        wavelength: NDArray[np.float64],
+        limits: tuple[float | None, float | None] = (None, None),
+    ) -> None:
+        n = exposure.n_int
+        self.exposure = exposure
+        self.header = header
+        self._inside = in_band(wavelength, *limits)
+        self.flux, self.flux_error, self.flat_error, self.limit_variance, self.missing_fraction = (
+            np.full(n, np.nan) for _ in range(5)
+        )
+        self.n_valid = np.zeros(n, np.int64)
+
+    def add(self, spectra: Spectra) -> None:
+        """
+        Take the spectra of a block; safe from several threads, since each block has its own integrations.
+
+        Parameters
+        ----------
+        spectra : Spectra
+            Of this exposure and order. Not modified, not kept.
+        """
+        here = slice(spectra.start, spectra.stop)
+        temporal = spectra.flux_var_poisson + spectra.flux_var_rnoise
+        sums = band_sum(spectra.flux, temporal, self._inside)
+        self.flux[here] = sums.flux
+        self.flux_error[here] = np.sqrt(sums.variance)
+        self.n_valid[here] = sums.n_valid
+        self.flat_error[here] = np.sqrt(band_sum(spectra.flux, spectra.flux_var_flat, self._inside).variance)
+        self.limit_variance[here] = band_sum(spectra.flux, spectra.flux_var_limit, self._inside).variance
+        missing = spectra.missing_fraction[:, self._inside]
+        self.missing_fraction[here] = missing.mean(axis=1) if missing.shape[1] else np.nan
+
+    @property
+    def scatter_ppm(self) -> float:
+        """Point-to-point scatter [1e-6]."""
+        return _PPM * point_to_point(self.flux)
+
+    @property
+    def limit_ppm(self) -> float:
+        """Scatter that photon and read noise alone would give [1e-6]."""
+        return _PPM * photon_limit(self.flux, self.limit_variance)
+
+
+def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable:
+    """
+    Return the white-light table with the archive's columns and, beside each flux, its error and number of samples.
+
+    One row per integration. Rows of several detectors are paired by exposure and integration number, those of one
+    detector keep the order of time; repeated time stamps are kept.
+
+    Parameters
+    ----------
+    observation : Observation
+        Names the columns and the metadata.
+    curves : sequence of WhiteLightCurve
+        All exposures and orders, complete.
+
+    Returns
+    -------
+    table : QTable
+        ``MJD_UTC``, ``BJD_TDB`` (which holds BJD - 2400000.5), ``whitelight_flux``, with the detector and the order in
+        the name where the archive has them. NaN where a detector lacks an integration.
+    """
+    from astropy import units as u
+    from astropy.table import QTable
+
+    first = observation.exposures[0]
+    light = QTable(meta=_metadata(first))
+    rows = _rows(curves)
+    detectors = list(dict.fromkeys(curve.exposure.detector for curve in curves))
+    orders = list(dict.fromkeys(curve.header.spectral_order for curve in curves))
+    unit = u.Unit(curves[0].header.flux_unit) if curves[0].header.flux_unit else None
+    named = len(detectors) > 1 or observation.mode.detector_columns
+    for detector in detectors:
+        suffix = f"_{detector}" if named else ""
+        of_detector = [curve for curve in curves if curve.exposure.detector == detector]
+        times = [(curve, curve.exposure.times) for curve in of_detector]
+        light[f"MJD_UTC{suffix}"] = _placed(rows, [(curve, time.mid_mjd_utc) for curve, time in times])
+        light[f"BJD_TDB{suffix}"] = _placed(rows, [(curve, time.mid_bjd_tdb) for curve, time in times])
+        for order in orders:
+            of_order = [curve for curve in of_detector if curve.header.spectral_order == order]
+            middle = f"_order_{order}" if len(orders) > 1 else ""
+            for name, values in (
+                ("whitelight_flux", [(curve, curve.flux) for curve in of_order]),
+                ("whitelight_flux_error", [(curve, curve.flux_error) for curve in of_order]),
+            ):
+                column = _placed(rows, values)
+                light[f"{name}{middle}{suffix}"] = column if unit is None else column << unit
+            counts = _placed(rows, [(curve, curve.n_valid.astype(float)) for curve in of_order])
+            light[f"n_valid{middle}{suffix}"] = np.nan_to_num(counts).astype(np.int64)
+    light.meta["number_of_integrations"] = len(light)
+    return light
+
+
+def _metadata(exposure: Exposure) -> dict[str, object]:
+    return {
+        "instrument": exposure.instrument,
+        "exp_type": exposure.mode.exp_type,
+        "subarray": exposure.subarray,
+        "filter": exposure.filter,
+        "pupil": exposure.pupil,
+        "target_name": exposure.header("TARGNAME"),
+    }
+
+
+Key = tuple[tuple[str, ...], int]
+
+
+def _keys(exposure: Exposure) -> list[Key]:
+    visit = tuple(str(exposure.header(keyword, "")) for keyword in _VISIT)
+    return [(visit, int(number)) for number in exposure.times.int_num]
+
+
+def _rows(curves: Sequence[WhiteLightCurve]) -> dict[Key, int]:
+    """Return the row of every exposure and integration number, exposures in the order of their first time."""
+    begin: dict[tuple[str, ...], float] = {}
+    keys: set[Key] = set()
+    for curve in curves:
+        exposure_keys = _keys(curve.exposure)
+        keys.update(exposure_keys)
+        known = curve.exposure.times.mid_mjd_utc[np.isfinite(curve.exposure.times.mid_mjd_utc)]
+        visit = exposure_keys[0][0]
+        begin[visit] = min(begin.get(visit, np.inf), float(known[0]) if known.size else np.inf)
+    ordered = sorted(keys, key=lambda key: (begin[key[0]], key))
+    return {key: row for row, key in enumerate(ordered)}
+
+
+def _placed(rows: dict[Key, int], values: Sequence[tuple[WhiteLightCurve, NDArray[np.float64]]]) -> NDArray[np.float64]:
+    column = np.full(len(rows), np.nan)
+    for curve, array in values:
+        column[[rows[key] for key in _keys(curve.exposure)]] = array
+    return column

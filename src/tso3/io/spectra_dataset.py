@@ -204,7 +204,7 @@ def _lazy(path: Path, tables: Sequence[_Table], name: str) -> Any:
             rows = np.atleast_1d(np.arange(self.shape[0])[time])
             values = _read_rows(path, tables, name, np.sort(rows), samples)
             if not isinstance(time, slice):
-                return values[0]
+                return np.asarray(values[0])
             return values if time.step is None or time.step > 0 else values[::-1]
 
     return indexing.LazilyIndexedArray(Column())

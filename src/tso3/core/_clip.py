@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from tso3.core._lanes import STRIDE, Lanes, Place, Plane, select_median
+from tso3.core._lanes import STRIDE, Lanes, Place, Plane, inner, select_median
 
 __all__ = ["ClipRule", "Planes", "clip_row", "clip_searched", "forget_thresholds", "note_thresholds"]
 
@@ -47,7 +46,7 @@ class ClipRule(NamedTuple):
     maxiters: int
 
 
-@njit(cache=True, nogil=True)
+@inner
 def forget_thresholds(lanes: Lanes, n: int) -> None:
     """Begin anew to follow the smallest and the largest threshold."""
     for lane in range(np.uint64(n)):
@@ -57,7 +56,7 @@ def forget_thresholds(lanes: Lanes, n: int) -> None:
         lanes.floats[_HIGH_BEFORE + lane] = -_INF
 
 
-@njit(cache=True, nogil=True)
+@inner
 def note_thresholds(planes: Planes, place: Place, n: int, snr: Any, begin: bool, lanes: Lanes) -> None:
     """
     Let the smallest and the largest threshold follow the window: the integration at `place` has entered.
@@ -84,8 +83,8 @@ def note_thresholds(planes: Planes, place: Place, n: int, snr: Any, begin: bool,
         bounds[_HIGH + lane] = high if high > bounds[_HIGH + lane] else bounds[_HIGH + lane]
 
 
-@njit(cache=True, nogil=True)
-def _suspects(lanes: Lanes, n: int) -> int:
+@inner
+def _suspects(lanes: Lanes, n: int) -> Any:
     """Mark the lanes in whose window something may be too far from the median; return their number."""
     window, centre, bounds, suspect = lanes.window, lanes.centre, lanes.floats, lanes.ints
     last = np.uint64((lanes.cursor[1] - lanes.cursor[0] - 1) * STRIDE)
@@ -98,7 +97,7 @@ def _suspects(lanes: Lanes, n: int) -> int:
     return found
 
 
-@njit(cache=True, nogil=True)
+@inner
 def clip_row(planes: Planes, place: Place, n: int, rule: ClipRule, lanes: Lanes) -> None:
     """Replace the medians of n lanes by those of their clipped windows, where clipping changes something."""
     if _suspects(lanes, n) == 0:
@@ -108,7 +107,7 @@ def clip_row(planes: Planes, place: Place, n: int, rule: ClipRule, lanes: Lanes)
             _clip_lane(planes, place, rule, lanes, lane)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def clip_searched(planes: Planes, place: Place, n: int, rule: ClipRule, lanes: Lanes) -> None:
     """Do what `clip_row` does, for a window that is not kept sorted."""
     for lane in range(n):
@@ -116,7 +115,7 @@ def clip_searched(planes: Planes, place: Place, n: int, rule: ClipRule, lanes: L
             _clip_lane(planes, place, rule, lanes, lane)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _trim_lane(rule: ClipRule, lanes: Lanes, lane: int) -> bool:
     """
     Clip the window of one lane at the ends of its sorted samples.
@@ -150,7 +149,7 @@ def _trim_lane(rule: ClipRule, lanes: Lanes, lane: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _gather(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: Any) -> int:
     """Collect the samples that count in the window of one lane, and their thresholds; return their number."""
     data, err, mask = planes
@@ -168,7 +167,7 @@ def _gather(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: An
     return left
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _clip_lane(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: Any) -> None:
     """Clip the window of one lane."""
     centre, column = lanes.centre, lanes.column

@@ -14,7 +14,8 @@ of an error.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
@@ -29,6 +30,7 @@ __all__ = [
     "Plane",
     "copy_row",
     "flatten",
+    "inner",
     "make_lanes",
     "median_row",
     "merge_rows",
@@ -49,9 +51,18 @@ _COUNT, _LEFT, _ENTERED = (np.uint64(k * STRIDE) for k in (0, 1, 2))  # of Lanes
 _INF = np.float32(np.inf)
 _HALF = np.float32(0.5)
 
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
 Array = NDArray[Any]
 Place = tuple[int, ...]
 """Offsets of the first lane of a chunk in each of several planes."""
+
+
+def inner(function: Kernel) -> Kernel:
+    """Compile a function that only compiled code calls: a way in from Python would take longer than the function."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Kernel = njit(cache=True, nogil=True, **options)(function)
+    return compiled
 
 
 class Plane(NamedTuple):
@@ -196,7 +207,7 @@ def merge_rows(shape: tuple[int, ...], *planes: Plane) -> tuple[int, int]:
     return (1, ny * nx) if all(plane.step_row == nx for plane in planes) else (ny, nx)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _load(plane: Plane, bad: Plane, at: Place, n: int, limit: Any, row: Any, lanes: Lanes) -> None:
     """
     Copy n samples to a row, and to the row of integers after its namesake whether they count.
@@ -212,7 +223,7 @@ def _load(plane: Plane, bad: Plane, at: Place, n: int, limit: Any, row: Any, lan
         good[row + _ROW_1 + lane] = 1 if use else 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _absent(n: int, row: Any, lanes: Lanes) -> None:
     """Stand in for the sample that does not leave or does not enter."""
     for lane in range(np.uint64(n)):
@@ -220,7 +231,7 @@ def _absent(n: int, row: Any, lanes: Lanes) -> None:
         lanes.ints[row + _ROW_1 + lane] = 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _slide_one(window: Array, at: Any, floats: Array, n: int) -> None:
     """Row k of a step: close the gap that the old sample leaves, keep the smaller of it and the newcomer."""
     for lane in range(np.uint64(n)):
@@ -231,7 +242,7 @@ def _slide_one(window: Array, at: Any, floats: Array, n: int) -> None:
         floats[_NEW + lane] = carried if here < carried else here
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _slide_four(window: Array, at: Any, floats: Array, n: int) -> None:
     """Four rows of a step in one sweep: the old and the carried sample stay in registers."""
     for lane in range(np.uint64(n)):
@@ -256,7 +267,7 @@ def _slide_four(window: Array, at: Any, floats: Array, n: int) -> None:
         floats[_NEW + lane] = carried if d < carried else d
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _slide(lanes: Lanes, n: int) -> None:
     """Replace the old sample by the new one in the sorted window of every lane; the new one is used up."""
     window, floats, ints = lanes.window, lanes.floats, lanes.ints
@@ -275,7 +286,7 @@ def _slide(lanes: Lanes, n: int) -> None:
         window[at + lane] = floats[_NEW + lane]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def seek(data: Plane, mask: Plane, at: Place, n: int, limit: Any, lanes: Lanes, lo: int, hi: int) -> None:
     """
     Move the windows of n lanes to the integrations lo <= t < hi.
@@ -306,7 +317,7 @@ def seek(data: Plane, mask: Plane, at: Place, n: int, limit: Any, lanes: Lanes, 
         _slide(lanes, n)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def median_row(lanes: Lanes, n: int, fewest: int) -> None:
     """
     Median of the window of every lane; NaN where fewer than `fewest` samples count (below 0: where not all do).
@@ -338,7 +349,7 @@ def median_row(lanes: Lanes, n: int, fewest: int) -> None:
                 centre[lane] = (centre[lane] + window[(valid // 2 - 1) * STRIDE + lane]) * _HALF
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _select(values: Array, left: int, right: int, k: int) -> None:
     """Bring to place k of left..right the value that sorting would, nothing larger before it (Hoare's selection)."""
     while left < right:
@@ -361,7 +372,7 @@ def _select(values: Array, left: int, right: int, k: int) -> None:
             return
 
 
-@njit(cache=True, nogil=True)
+@inner
 def select_median(values: Array, first: int, n: int, centre: Array, lane: int) -> None:
     """Median of n values (at least one, no NaN; they are reordered) to centre[lane], in its dtype."""
     high = first + n // 2
@@ -374,7 +385,7 @@ def select_median(values: Array, first: int, n: int, centre: Array, lane: int) -
         centre[lane] = (centre[lane] + low) * _HALF
 
 
-@njit(cache=True, nogil=True)
+@inner
 def search_row(data: Plane, mask: Plane, at: Place, n: int, limit: Any, fewest: int, lanes: Lanes) -> None:
     """
     Median of every lane over the integrations of ``lanes.cursor``, one lane after the other, by selection.
@@ -397,7 +408,7 @@ def search_row(data: Plane, mask: Plane, at: Place, n: int, limit: Any, fewest: 
             select_median(lanes.column, 0, valid, lanes.centre, lane)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def copy_row(source: Array, target: Array, n: int) -> None:
     """Copy the first n elements."""
     for lane in range(n):

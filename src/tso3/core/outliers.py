@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -16,6 +17,7 @@ from tso3.core._lanes import (
     Place,
     copy_row,
     flatten,
+    inner,
     make_lanes,
     median_row,
     merge_rows,
@@ -197,7 +199,7 @@ def _flag_outliers(
                     copy_row(lanes.centre, median[i, y, x:], n)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _follow(
     planes: Planes, place: Place, n: int, window: tuple[int, int, int, int], rule: ClipRule, lanes: Lanes
 ) -> None:
@@ -216,10 +218,10 @@ def _follow(
         clip_row(planes, place, n, rule, lanes)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _compare(
     planes: Planes, at: Place, n: int, rule: ClipRule, flag_masked: bool, centre: Array, outlier: Array
-) -> int:
+) -> Any:
     """Flag the samples of one integration that lie too far from `centre`; return their number."""
     data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat
     d_at, e_at, m_at = np.uint64(at[0]), np.uint64(at[1]), np.uint64(at[2])

@@ -152,6 +152,8 @@ class Observation:
         Stem of the level-3 products.
     asn_id, asn_pool, asn_table : str or None
         From the association; None without one.
+    paths : tuple of Path
+        The files, in the order in which they were given.
     """
 
     exposures: tuple[Exposure, ...]
@@ -159,6 +161,7 @@ class Observation:
     asn_id: str | None = None
     asn_pool: str | None = None
     asn_table: str | None = None
+    paths: tuple[Path, ...] = ()
 
     @property
     def mode(self) -> Mode:
@@ -199,7 +202,9 @@ def read_observation(inputs: str | Path | Sequence[str | Path]) -> Observation:
     association = resolve_inputs(inputs)
     exposures = read_exposures(association.paths)
     name = association.product_name or _common_name([exposure.name for exposure in exposures])
-    return Observation(exposures, name, association.asn_id, association.asn_pool, association.asn_table)
+    return Observation(
+        exposures, name, association.asn_id, association.asn_pool, association.asn_table, tuple(association.paths)
+    )
 
 
 def read_exposures(paths: Sequence[str | Path]) -> tuple[Exposure, ...]:

@@ -1,0 +1,268 @@
+"""One exposure on its way through the flow: what is prepared once, what happens to a block, what is left at the end."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.block import Block
+from tso3.core.model import ExposureModel
+from tso3.core.noise import photon_limit, point_to_point
+from tso3.engine import BlockPlan
+from tso3.io.catalog import write_phot
+from tso3.io.crfints import CrfintsRecord
+from tso3.io.exposure import Exposure, Observation
+from tso3.io.exposure_products import ExposureProducts
+from tso3.io.reader import Reader
+from tso3.parameters import Parameters
+from tso3.progress import Progress
+from tso3.result import ExposureSummary
+from tso3.steps import outlier_detection, survey, tso_photometry, white_light
+from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
+from tso3.stream import ExposureStream, StreamCounts
+
+if TYPE_CHECKING:
+    from tso3.io.references import References
+    from tso3.io.x1dints import X1dintsWriter
+
+__all__ = ["ImagingLane", "Lane", "Setting", "SpectralLane"]
+
+_RESULT_COLUMNS = 24
+_NUMBERS_PER_INTEGRATION = 400
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    What a run was asked to do.
+
+    Attributes
+    ----------
+    observation : Observation
+        What is reduced.
+    folder : Path
+        Of the products.
+    parameters : Parameters
+        Of all steps.
+    preset : str
+        Name of the preset that they began with.
+    references : References
+        Reference files by kind.
+    bad_pixels : path-like or None
+        The user's mask of bad pixels.
+    max_memory, workers : int
+        Bytes and threads allowed.
+    block_size : int or None
+        Integrations per block, if asked for.
+    progress : Progress
+        The display.
+    """
+
+    observation: Observation
+    folder: Path
+    parameters: Parameters
+    preset: str
+    references: References
+    bad_pixels: str | Path | None
+    max_memory: int
+    workers: int
+    block_size: int | None
+    progress: Progress
+
+
+class Lane:
+    """
+    One exposure on its way.
+
+    Parameters
+    ----------
+    setting : Setting
+        What the run was asked to do.
+    exposure : Exposure
+        Whose lane this is.
+
+    Attributes
+    ----------
+    model : ExposureModel or None
+        From the survey.
+    counts : StreamCounts
+        Flags per integration, after `run`.
+    products : dict of str to list of Path
+        ``crfints`` and ``median``, after `run`.
+    """
+
+    keep_err = False
+
+    def __init__(self, setting: Setting, exposure: Exposure, bad_pixels: NDArray[np.bool_] | None) -> None:
+        self.setting = setting
+        self.exposure = exposure
+        self.bad_pixels = bad_pixels
+        self.products: dict[str, list[Path]] = {}
+        parameters = setting.parameters
+        skipped = parameters.outlier_detection.skip
+        self.outliers = None if skipped else outlier_detection.prepare(exposure, parameters.outlier_detection)
+        with Reader(exposure) as reader:
+            self.model: ExposureModel | None = survey.run(exposure, reader, parameters.survey, bad_pixels)
+            self.prepare(reader)
+        self.counts = StreamCounts.empty(exposure.n_int)
+
+    def prepare(self, reader: Reader) -> None:
+        """Make what is needed once per exposure."""
+        raise NotImplementedError
+
+    def consume(self, block: Block) -> None:
+        """Reduce one finished block; called from several threads."""
+        raise NotImplementedError
+
+    @property
+    def used_rows(self) -> slice:
+        """Rows that `consume` reads."""
+        return slice(0, self.exposure.ny)
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes per integration that `consume` needs beside the block."""
+        return 0
+
+    def stream(self, reader: Reader, products: ExposureProducts | None = None) -> ExposureStream:
+        """Return the stream of this exposure."""
+        return ExposureStream(
+            self.exposure,
+            reader,
+            self.outliers,
+            used_rows=self.used_rows,
+            keep_err=self.keep_err,
+            bad_pixels=self.bad_pixels,
+            writer=products,
+        )
+
+    def run(self, record: CrfintsRecord) -> None:
+        """Stream the exposure: flags, ``crfints``, and `consume` for every block."""
+        setting = self.setting
+        detection = setting.parameters.outlier_detection
+        products = ExposureProducts(
+            self.exposure,
+            setting.folder,
+            setting.observation.asn_id,
+            record,
+            crfints=not detection.skip,
+            medians=not detection.skip and detection.save_intermediate_results,
+        )
+        setting.progress.start(self.exposure.name, self.exposure.n_int)
+        with Reader(self.exposure) as reader, products:
+            stream = self.stream(reader, products)
+            stream.run(self.cut(stream), self._consume_and_count)
+        setting.progress.finish()
+        self.counts = stream.counts
+        self.products = {"crfints": products.crfints_paths, "median": products.median_paths}
+
+    def cut(self, stream: ExposureStream) -> BlockPlan:
+        """Return how the exposure is cut into blocks and tiles."""
+        return stream.plan(
+            self.setting.max_memory,
+            self.setting.workers,
+            block_size=self.setting.block_size,
+            result_bytes=self.result_bytes,
+            fixed_bytes=self._fixed_bytes(),
+        )
+
+    def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return flux, variance of its limit, and mean share of missing light."""
+        nothing = np.full(self.exposure.n_int, np.nan)
+        return nothing, nothing, float("nan")
+
+    def summary(self) -> ExposureSummary:
+        """Return this exposure's share of the result."""
+        flux, variance, missing = self.light_curve()
+        return ExposureSummary(
+            name=self.exposure.name,
+            detector=self.exposure.detector,
+            n_int=self.exposure.n_int,
+            n_flagged=int(self.counts.n_outlier.sum()),
+            n_outlier_per_integration=tuple(int(n) for n in self.counts.n_outlier),
+            scatter_ppm=1e6 * point_to_point(flux),
+            limit_ppm=1e6 * photon_limit(flux, variance),
+            missing_fraction=missing,
+        )
+
+    def _fixed_bytes(self) -> int:
+        frames = 0 if self.model is None else 2
+        return frames * self.exposure.ny * self.exposure.nx * 8 + self.exposure.n_int * _NUMBERS_PER_INTEGRATION
+
+    def _consume_and_count(self, block: Block) -> None:
+        self.consume(block)
+        self.setting.progress.advance(block.n_int)
+
+
+class ImagingLane(Lane):
+    """An exposure that ends in aperture photometry."""
+
+    keep_err = True
+
+    def prepare(self, reader: Reader) -> None:
+        """Place the aperture; where the parameters ask for it, by passes over the whole exposure."""
+        self._lock = threading.Lock()
+        self._parts: list[tso_photometry.PhotometryPart] = []
+        self.table: PhotometryTable | None = None
+        parameters = self.setting.parameters.tso_photometry
+        if parameters.skip:
+            return
+        self.plan = tso_photometry.prepare(self.exposure, self.setting.references, parameters, self.model)
+        while not self.plan.ready:
+            stream = self.stream(reader)
+            tracks: list[tso_photometry.SourceTrack] = []
+            found: dict[int, tso_photometry.SourceTrack] = {}
+
+            def locate(block: Block, found: dict[int, tso_photometry.SourceTrack] = found) -> None:
+                found[block.start] = tso_photometry.locate(self.plan, block)
+
+            stream.run(self.cut(stream), locate)
+            tracks = [found[start] for start in sorted(found)]
+            self.plan = tso_photometry.settle(self.plan, tracks)
+
+    def consume(self, block: Block) -> None:
+        """Measure one block."""
+        if self.setting.parameters.tso_photometry.skip:
+            return
+        part = tso_photometry.run(self.plan, block)
+        with self._lock:
+            self._parts.append(part)
+
+    def finish(self) -> PhotometryTable:
+        """Return the table of the exposure, and write the catalogues of its segments if asked for."""
+        self.table = tso_photometry.finish(self.plan, self._parts, self.exposure.times)
+        if self.setting.parameters.tso_photometry.save_catalog:
+            for stem, table in segment_catalogues(self.table, self.exposure):
+                path = write_phot(self.setting.folder / f"{stem}_phot.ecsv", table)
+                self.products.setdefault("phot", []).append(path)
+        return self.table
+
+    def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return the background-subtracted photometry."""
+        if self.table is None:
+            return super().light_curve()
+        missing = float(np.nanmean(self.table["missing_fraction"]))
+        return self.table["net_aperture_sum"], self.table["photon_limit"] ** 2, missing
+
+
+class SpectralLane(Lane):
+    """An exposure that ends in spectra and white light."""
+
+    writer: X1dintsWriter | None = None
+
+    def prepare(self, reader: Reader) -> None:
+        """Plan the extraction of every spectral order."""
+        self.plan = None
+        self.curves: list[white_light.WhiteLightCurve] = []
+        if self.setting.parameters.extract_1d.skip:
+            return
+        from tso3.steps import extract_1d
+
+        self.plan = extract_1d.prepare(
+            self.exposure, self.setting.references, self.setting.parameters.extract_1d, self.model
+        )

@@ -1,0 +1,250 @@
+"""
+The flow of stage 3, as the figure of steps in the JWST documentation has it.
+
+Association to exposures, survey, then one stream per exposure: outlier detection, ``crfints``, and either aperture
+photometry or spectral extraction; at the end, from numbers per integration alone, the light curve and its catalogue.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tso3 import __version__
+from tso3.config import resolve
+from tso3.engine import available_workers, parse_size
+from tso3.errors import OutputError, ParameterError, Tso3Warning
+from tso3.io.badpixels import read_bad_pixels
+from tso3.io.catalog import write_phot, write_whitelight
+from tso3.io.crfints import CrfintsRecord
+from tso3.io.exposure import Observation, read_observation
+from tso3.io.metadata import Provenance
+from tso3.io.references import find_references
+from tso3.io.x1dints import x1dints_writer
+from tso3.lane import ImagingLane, Lane, Setting, SpectralLane
+from tso3.parameters import Parameters
+from tso3.progress import Progress, SilentProgress
+from tso3.result import RunResult
+from tso3.steps import tso_photometry, white_light
+
+__all__ = ["run"]
+
+
+def run(
+    inputs: str | Path | Sequence[str | Path],
+    output_dir: str | Path = ".",
+    *,
+    preset: str = "default",
+    parameters: Parameters | Mapping[str, Mapping[str, Any]] | None = None,
+    overrides: Mapping[str, str | Path] | None = None,
+    bad_pixels: str | Path | None = None,
+    max_memory: str | int = "1GiB",
+    workers: int | None = None,
+    block_size: int | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """
+    Reduce calibrated integrations to flagged exposures, spectra or photometry, and a light curve.
+
+    Parameters
+    ----------
+    inputs : path-like or sequence of path-like
+        A level-3 association, or ``*_calints.fits`` files, patterns or folders. Never modified.
+    output_dir : path-like, optional
+        Folder of the products; made if it does not exist.
+    preset : {"default", "archive"}, optional
+        The best light curve, or the numbers of jwst 3.0.0.
+    parameters : Parameters or mapping of mappings, optional
+        ``{step: {parameter: value}}`` on top of the preset, or all parameters (the preset is then a name only).
+    overrides : mapping of str to path-like, optional
+        Reference files by kind: ``extract1d``, ``apcorr``, ``gain``, ``wavelengthrange``; ``"N/A"`` for none.
+    bad_pixels : path-like, optional
+        FITS image of pixels to be left out.
+    max_memory : str or int, optional
+        Private memory above what the imports cost, such as ``"500MiB"``.
+    workers : int, optional
+        Threads; as many as there are processors by default.
+    block_size : int, optional
+        Integrations per block; results do not depend on it.
+    progress : Progress, optional
+        Display that is kept informed; silent by default.
+
+    Returns
+    -------
+    result : RunResult
+        Paths of the products, the light curve and what was noticed.
+
+    Raises
+    ------
+    Tso3Error
+        If an input, a parameter or a reference cannot be used; nothing is left half-written.
+    """
+    started = time.perf_counter()
+    with _recorded_warnings() as texts:
+        preset, settings = resolve(preset, explicit=parameters)
+        memory = parse_size(max_memory)
+        threads = _checked("workers", workers, available_workers())
+        _checked("block_size", block_size, 1)
+        observation = read_observation(inputs)
+        setting = Setting(
+            observation=observation,
+            folder=_folder(output_dir),
+            parameters=settings,
+            preset=preset,
+            references=find_references(observation, overrides or {}),
+            bad_pixels=bad_pixels,
+            max_memory=memory,
+            workers=threads,
+            block_size=block_size,
+            progress=SilentProgress() if progress is None else progress,
+        )
+        reduce = _reduce_imaging if observation.mode.is_imaging else _reduce_spectroscopy
+        lanes, products, table = reduce(setting)
+    return RunResult(
+        products={kind: paths for kind, paths in products.items() if paths},
+        exposures=tuple(lane.summary() for lane in lanes),
+        white_light=table,
+        seconds=time.perf_counter() - started,
+        peak_memory=_peak_memory(),
+        warnings=tuple(texts),
+        references=setting.references.described(),
+    )
+
+
+Reduced = tuple[Sequence[Lane], dict[str, list[Path]], Any]
+
+
+def _reduce_imaging(setting: Setting) -> Reduced:
+    """Survey, then outlier detection and photometry of every exposure, then the catalogue."""
+    lanes = [ImagingLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
+    for lane in lanes:
+        lane.run(_record(setting))
+    products = _collected(lanes)
+    table = None
+    if not setting.parameters.tso_photometry.skip:
+        table = tso_photometry.catalogue([lane.finish() for lane in lanes])
+        products = _collected(lanes)
+        path = setting.folder / f"{setting.observation.product_name}_phot.ecsv"
+        products.setdefault("phot", []).insert(0, write_phot(path, table))
+    return lanes, products, table
+
+
+def _reduce_spectroscopy(setting: Setting) -> Reduced:
+    """Survey, then outlier detection and extraction of every exposure, then the white light."""
+    lanes = [SpectralLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
+    if setting.parameters.extract_1d.skip:
+        for lane in lanes:
+            lane.run(_record(setting))
+        return lanes, _collected(lanes), None
+    path = setting.folder / f"{setting.observation.product_name}_x1dints.fits"
+    with x1dints_writer(
+        path,
+        setting.observation,
+        [plan for lane in lanes for plan in lane.spectrum_plans],
+        layout=setting.parameters.x1dints.layout,
+        source_type_column=setting.parameters.x1dints.source_type_column,
+        steps=_statuses(setting.parameters),
+        provenance=_provenance(setting),
+        files=setting.observation.paths,
+    ) as writer:
+        for lane in lanes:
+            lane.writer = writer
+            lane.run(_record(setting))
+    products = _collected(lanes) | {"x1dints": [path]}
+    table = None
+    if not setting.parameters.white_light.skip:
+        table = white_light.table(setting.observation, [light for lane in lanes for light in lane.lights])
+        name = f"{setting.observation.product_name}_whtlt.ecsv"
+        products["whtlt"] = [write_whitelight(setting.folder / name, table)]
+    return lanes, products, table
+
+
+def _collected(lanes: Sequence[Lane]) -> dict[str, list[Path]]:
+    products: dict[str, list[Path]] = {}
+    for lane in lanes:
+        for kind, paths in lane.products.items():
+            products.setdefault(kind, []).extend(paths)
+    return products
+
+
+def _mask(setting: Setting, exposure: Any) -> Any:
+    return None if setting.bad_pixels is None else read_bad_pixels(setting.bad_pixels, exposure)
+
+
+def _statuses(parameters: Parameters) -> dict[str, str]:
+    """Return the status of every step as the archive spells it."""
+    done = {"outlier_detection": parameters.outlier_detection.skip, "extract_1d": parameters.extract_1d.skip}
+    statuses = {step: "SKIPPED" if skipped else "COMPLETE" for step, skipped in done.items()}
+    return statuses | {"pixel_replace": "SKIPPED", "adaptive_trace_model": "SKIPPED"}
+
+
+def _provenance(setting: Setting) -> Provenance:
+    return Provenance(
+        version=__version__,
+        preset=setting.preset,
+        parameters=setting.parameters.model_dump(),
+        references=setting.references.used(),
+    )
+
+
+def _record(setting: Setting) -> CrfintsRecord:
+    observation: Observation = setting.observation
+    provenance = _provenance(setting)
+    return CrfintsRecord(
+        asn_pool=observation.asn_pool,
+        asn_table=observation.asn_table,
+        cards=provenance.cards(),
+        tree=provenance.tree(),
+    )
+
+
+def _checked(name: str, value: int | None, default: int) -> int:
+    if value is not None and value < 1:
+        raise ParameterError(f"{value} is less than 1", name)
+    return default if value is None else int(value)
+
+
+def _folder(output_dir: str | Path) -> Path:
+    folder = Path(output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made ({error.strerror}); choose another folder", folder) from error
+    return folder
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+@contextmanager
+def _recorded_warnings() -> Iterator[list[str]]:
+    """Note the text of every `Tso3Warning`, once, and pass all warnings on as they are."""
+    texts: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Tso3Warning)
+        shown = warnings.showwarning
+
+        def note(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: Any = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, Tso3Warning):
+                if str(message) in texts:
+                    return
+                texts.append(str(message))
+            shown(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = note
+        yield texts

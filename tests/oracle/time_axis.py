@@ -14,30 +14,25 @@ def slow_median(samples, dtype):
     return dtype((dtype(ordered[n // 2 - 1]) + dtype(ordered[n // 2])) * dtype(0.5))
 
 
-def slow_window(values, bad, lo, hi, policy, min_valid, static):
-    """The samples of one window that take part, and the dtype of their median; None if there is no median."""
-    if policy == "skip":
-        use = [t for t in range(lo, hi) if not bad[t] and np.isfinite(values[t])]
-        return (use if len(use) >= min_valid else None), np.float32
+def slow_window(values, bad, lo, hi, policy, min_valid):
+    """The samples of one window that take part; None if there is no median."""
     use = [t for t in range(lo, hi) if not bad[t] and not np.isnan(values[t])]
-    if static:
-        return (use or None), np.float32
-    return (use if len(use) == hi - lo else None), np.float64
+    return use if len(use) >= (min_valid if policy == "skip" else hi - lo) else None
 
 
 def slow_outliers(data, err, mask, lo, hi, snr, maxiters, policy, min_valid, flag_masked):
     """What flag_outliers returns, for all integrations: outlier, median."""
     n_int, ny, nx = data.shape
-    static = all(lo == lo[0]) and all(hi == hi[0])
+    dtype = np.float32 if policy == "skip" else np.float64
     outlier = np.zeros(data.shape, bool)
-    median = np.full(data.shape, np.nan, np.float32 if policy == "skip" or static else np.float64)
+    median = np.full(data.shape, np.nan, dtype)
     snr = np.float32(snr)
     with np.errstate(all="ignore"):
         for y, x in np.ndindex(ny, nx):
             values, bad = data[:, y, x], mask[:, y, x]
             threshold = snr * np.where(np.isnan(err[:, y, x]), np.float32(0), err[:, y, x])
             for i in range(n_int):
-                use, dtype = slow_window(values, bad, lo[i], hi[i], policy, min_valid, static)
+                use = slow_window(values, bad, lo[i], hi[i], policy, min_valid)
                 if use is None:
                     continue
                 least = min_valid if policy == "skip" else 1
@@ -49,7 +44,6 @@ def slow_outliers(data, err, mask, lo, hi, snr, maxiters, policy, min_valid, fla
                     use = kept
                     centre = slow_median([values[t] for t in use], dtype)
                 median[i, y, x] = centre
-                sample = not bad[i] and (policy == "propagate" or np.isfinite(values[i]))
-                judged = flag_masked or sample
+                judged = flag_masked or not bad[i]
                 outlier[i, y, x] = judged and abs(dtype(values[i]) - centre) > threshold[i]
     return outlier, median

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tso3.core._lanes import STRIDE, Lanes, Place, Plane, inner, select_median
+from tso3.core._lanes import STRIDE, Lanes, inner, select_median
+from tso3.core._planes import Place, Plane
 
 __all__ = ["ClipRule", "Planes", "clip_row", "clip_searched", "forget_thresholds", "note_thresholds"]
 
@@ -36,11 +37,10 @@ class ClipRule(NamedTuple):
     """
     What is clipped.
 
-    A sample counts if it is not masked and not larger than ``limit`` in size; it is too far from a median if it
-    deviates by more than ``snr`` times its error; a clipping that would leave fewer than ``need`` samples is not made.
+    A sample is too far from a median if it deviates by more than ``snr`` times its error; a clipping that would leave
+    fewer than ``need`` samples is not made.
     """
 
-    limit: Any
     need: int
     snr: Any
     maxiters: int
@@ -159,9 +159,9 @@ def _gather(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: An
     left = 0
     for t in range(lanes.cursor[0], lanes.cursor[1]):
         x = data.flat[d_at + t * data.step_int]
-        if mask.flat[m_at + t * mask.step_int] == 0 and abs(x) <= rule.limit:
+        if mask.flat[m_at + t * mask.step_int] == 0 and x == x:
             sigma = err.flat[e_at + t * err.step_int]
-            column[left] = x
+            column[left] = x + _ZERO
             column[size + left] = rule.snr * (sigma if sigma == sigma else _ZERO)
             left += 1
     return left

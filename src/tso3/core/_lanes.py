@@ -19,21 +19,17 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+
+from tso3.core._planes import Array, Place, Plane
 
 __all__ = [
     "LANES",
     "STRIDE",
-    "Array",
     "Lanes",
-    "Place",
-    "Plane",
     "copy_row",
-    "flatten",
     "inner",
     "make_lanes",
     "median_row",
-    "merge_rows",
     "search_row",
     "seek",
     "select_median",
@@ -50,12 +46,9 @@ _OLD, _NEW = (np.uint64(k * STRIDE) for k in (0, 1))  # of Lanes.floats
 _COUNT, _LEFT, _ENTERED = (np.uint64(k * STRIDE) for k in (0, 1, 2))  # of Lanes.ints
 _INF = np.float32(np.inf)
 _HALF = np.float32(0.5)
+_ZERO = np.float32(0.0)
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
-
-Array = NDArray[Any]
-Place = tuple[int, ...]
-"""Offsets of the first lane of a chunk in each of several planes."""
 
 
 def inner(function: Kernel) -> Kernel:
@@ -63,14 +56,6 @@ def inner(function: Kernel) -> Kernel:
     options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     compiled: Kernel = njit(cache=True, nogil=True, **options)(function)
     return compiled
-
-
-class Plane(NamedTuple):
-    """A stack as the kernels see it: element (t, y, x) is ``flat[t * step_int + y * step_row + x]``."""
-
-    flat: Array
-    step_int: int
-    step_row: int
 
 
 class Lanes(NamedTuple):
@@ -143,83 +128,20 @@ def make_lanes(depth: int, size: int, dtype: Any) -> Lanes:
     )
 
 
-def flatten(stack: Array, dtype: type) -> Plane:
-    """
-    Return a stack as the kernels see it: one-dimensional, with the steps to its next integration and next row.
-
-    Parameters
-    ----------
-    stack : ndarray, shape (n_int, ny, nx)
-        May be a row range of a larger stack, ``stack[:, first:last, :]``; copied only if its last axis is not
-        contiguous or its dtype differs. Not modified.
-    dtype : type
-        Wanted dtype.
-
-    Returns
-    -------
-    plane : Plane
-        A view of `stack` wherever possible; steps in elements.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> plane = flatten(np.arange(12.0).reshape(2, 3, 2)[:, 1:2, :], np.float64)
-    >>> float(plane.flat[1 * plane.step_int + 0 * plane.step_row + 1]), plane.step_int, plane.step_row
-    (9.0, 6, 2)
-    """
-    wanted = np.dtype(dtype)
-    array = stack.view(np.uint8) if stack.dtype == np.bool_ and wanted == np.uint8 else stack
-    array = np.asarray(array, dtype=wanted)
-    size = wanted.itemsize
-    if array.size == 0:
-        return Plane(np.empty(0, wanted), 0, 0)
-    contiguous = array.strides[2] == size or array.shape[2] == 1
-    if not contiguous or any(step < 0 or step % size for step in array.strides[:2]):
-        array = np.ascontiguousarray(array)
-    step_int, step_row = array.strides[0] // size, array.strides[1] // size
-    span = (array.shape[0] - 1) * step_int + (array.shape[1] - 1) * step_row + array.shape[2]
-    return Plane(np.lib.stride_tricks.as_strided(array, (span,), (size,)), step_int, step_row)
-
-
-def merge_rows(shape: tuple[int, ...], *planes: Plane) -> tuple[int, int]:
-    """
-    Return the rows and columns to loop over: one long row if frames are contiguous in every plane.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the stacks, (n_int, ny, nx).
-    *planes : Plane
-        The stacks.
-
-    Returns
-    -------
-    ny, nx : int
-        Either those of `shape`, or 1 and their product.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> merge_rows((9, 4, 3), Plane(np.empty(108), 12, 3))
-    (1, 12)
-    """
-    _, ny, nx = shape
-    return (1, ny * nx) if all(plane.step_row == nx for plane in planes) else (ny, nx)
-
-
 @inner
-def _load(plane: Plane, bad: Plane, at: Place, n: int, limit: Any, row: Any, lanes: Lanes) -> None:
+def _load(plane: Plane, bad: Plane, at: Place, n: int, row: Any, lanes: Lanes) -> None:
     """
     Copy n samples to a row, and to the row of integers after its namesake whether they count.
 
-    Those that are masked, NaN or larger than `limit` in size become +inf and do not count.
+    Those that are masked or NaN become +inf and do not count. A negative zero becomes zero: which of the two came first
+    is not to be seen in a median.
     """
     flat, mask, value, good = plane.flat, bad.flat, lanes.floats, lanes.ints
     at_data, at_mask = np.uint64(at[0]), np.uint64(at[1])
     for lane in range(np.uint64(n)):
         x = flat[at_data + lane]
-        use = (mask[at_mask + lane] == 0) & (abs(x) <= limit)
-        value[row + lane] = x if use else _INF
+        use = (mask[at_mask + lane] == 0) & (x == x)
+        value[row + lane] = x + _ZERO if use else _INF
         good[row + _ROW_1 + lane] = 1 if use else 0
 
 
@@ -287,7 +209,7 @@ def _slide(lanes: Lanes, n: int) -> None:
 
 
 @inner
-def seek(data: Plane, mask: Plane, at: Place, n: int, limit: Any, lanes: Lanes, lo: int, hi: int) -> None:
+def seek(data: Plane, mask: Plane, at: Place, n: int, lanes: Lanes, lo: int, hi: int) -> None:
     """
     Move the windows of n lanes to the integrations lo <= t < hi.
 
@@ -304,13 +226,13 @@ def seek(data: Plane, mask: Plane, at: Place, n: int, limit: Any, lanes: Lanes, 
     while cursor[0] < lo or cursor[1] < hi:
         if cursor[0] < lo:
             place = (at[0] + cursor[0] * data.step_int, at[1] + cursor[0] * mask.step_int)
-            _load(data, mask, place, n, limit, _OLD, lanes)
+            _load(data, mask, place, n, _OLD, lanes)
             cursor[0] += 1
         else:
             _absent(n, _OLD, lanes)
         if cursor[1] < hi:
             place = (at[0] + cursor[1] * data.step_int, at[1] + cursor[1] * mask.step_int)
-            _load(data, mask, place, n, limit, _NEW, lanes)
+            _load(data, mask, place, n, _NEW, lanes)
             cursor[1] += 1
         else:
             _absent(n, _NEW, lanes)
@@ -386,7 +308,7 @@ def select_median(values: Array, first: int, n: int, centre: Array, lane: int) -
 
 
 @inner
-def search_row(data: Plane, mask: Plane, at: Place, n: int, limit: Any, fewest: int, lanes: Lanes) -> None:
+def search_row(data: Plane, mask: Plane, at: Place, n: int, fewest: int, lanes: Lanes) -> None:
     """
     Median of every lane over the integrations of ``lanes.cursor``, one lane after the other, by selection.
 
@@ -398,8 +320,8 @@ def search_row(data: Plane, mask: Plane, at: Place, n: int, limit: Any, fewest: 
         valid = 0
         for t in range(lo, hi):
             x = data.flat[at[0] + lane + t * data.step_int]
-            if mask.flat[at[1] + lane + t * mask.step_int] == 0 and abs(x) <= limit:
-                lanes.column[valid] = x
+            if mask.flat[at[1] + lane + t * mask.step_int] == 0 and x == x:
+                lanes.column[valid] = x + _ZERO
                 valid += 1
         lanes.ints[lane] = valid
         if valid < need:

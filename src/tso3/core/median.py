@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from tso3.core._lanes import (
-    LANES,
-    Array,
-    Lanes,
-    Plane,
-    copy_row,
-    flatten,
-    make_lanes,
-    median_row,
-    merge_rows,
-    search_row,
-    seek,
-)
+from tso3.core._lanes import LANES, Lanes, copy_row, make_lanes, median_row, search_row, seek
+from tso3.core._planes import Array, Plane, flatten, merge_rows
 
 __all__ = ["Bounds", "NanPolicy", "SampleRule", "check_bounds", "rolling_median", "sample_rule", "window_bounds"]
 
@@ -31,7 +20,7 @@ NanPolicy = Literal["skip", "propagate"]
 Bounds = NDArray[np.int64]
 """One end of every window, in integrations."""
 
-WIDEST_SORTED = 128
+WIDEST_SORTED = 64
 """Windows common to all integrations that are wider than this are searched once per pixel, not kept sorted."""
 
 
@@ -116,16 +105,16 @@ def rolling_median(
     lo, hi : array_like of int, shape (n_window,)
         Half-open ranges of integrations, as `window_bounds` makes them (any ranges are right; monotonic ones are fast).
     nan_policy : {"skip", "propagate"}
-        "skip": bad samples (masked or not finite) are left out. "propagate": one bad sample (masked or NaN) empties the
-        window, as in the archive; unless all windows are the same one, from which the archive too leaves NaN out.
+        "skip": bad samples (masked or NaN) are left out. "propagate": one of them empties the window, as in the
+        archive's rolling median (its static median leaves NaN out: there, "skip" with a `min_valid` of 1 is the same).
     min_valid : int
         With "skip": fewest valid samples from which a median is believed.
 
     Returns
     -------
     median : ndarray, shape (n_window, ny, nx)
-        Unit of `data`; NaN where too few samples are valid. float32; float64 with "propagate" and more than one
-        distinct window, for so computes the archive.
+        Unit of `data`; NaN where too few samples are valid. float32; float64 with "propagate", for so computes the
+        archive (it differs where the two middle samples are averaged).
 
     Raises
     ------
@@ -158,7 +147,7 @@ def rolling_median(
             bad,
             first,
             last,
-            (rule.limit, rule.fewest, rule.depth > 0),
+            (rule.fewest, rule.depth > 0),
             make_lanes(rule.depth, int(np.max(last - first)), rule.dtype),
             median.reshape(len(first), *rows),
         )
@@ -174,8 +163,6 @@ class SampleRule:
     ----------
     dtype : type
         Of the medians, and of their comparison with data.
-    limit : float32
-        Samples larger than this in size do not count.
     fewest : int
         Fewest samples that must count; below 0: all of the window.
     depth : int
@@ -183,7 +170,6 @@ class SampleRule:
     """
 
     dtype: type
-    limit: np.float32
     fewest: int
     depth: int
 
@@ -195,7 +181,7 @@ def sample_rule(lo: Bounds, hi: Bounds, nan_policy: NanPolicy, min_valid: int) -
     Parameters
     ----------
     lo, hi : ndarray of int64, shape (n_window,)
-        Windows.
+        Windows. They decide how medians are found, never what they are.
     nan_policy : {"skip", "propagate"}
         As in `rolling_median`.
     min_valid : int
@@ -204,7 +190,7 @@ def sample_rule(lo: Bounds, hi: Bounds, nan_policy: NanPolicy, min_valid: int) -
     Returns
     -------
     rule : SampleRule
-        With "propagate", an infinite sample is a sample like any other, as in the archive.
+        Frozen.
 
     Raises
     ------
@@ -222,14 +208,12 @@ def sample_rule(lo: Bounds, hi: Bounds, nan_policy: NanPolicy, min_valid: int) -
         raise ValueError(f"nan_policy is {nan_policy!r}; use 'skip' or 'propagate'")
     if min_valid < 1:
         raise ValueError(f"min_valid is {min_valid}; at least one sample is needed for a median")
-    static = lo.size == 0 or bool(np.all(lo == lo[0]) and np.all(hi == hi[0]))
+    common = lo.size == 0 or bool(np.all(lo == lo[0]) and np.all(hi == hi[0]))
     widest = int(np.max(hi - lo, initial=1))
-    depth = 0 if static and widest > WIDEST_SORTED else widest
+    depth = 0 if common and widest > WIDEST_SORTED else widest
     if nan_policy == "skip":
-        return SampleRule(np.float32, np.finfo(np.float32).max, min_valid, depth)
-    if static:
-        return SampleRule(np.float32, np.float32(np.inf), 1, depth)
-    return SampleRule(np.float64, np.float32(np.inf), -1, depth)
+        return SampleRule(np.float32, min_valid, depth)
+    return SampleRule(np.float64, -1, depth)
 
 
 def check_bounds(lo: ArrayLike, hi: ArrayLike, n_int: int) -> tuple[Bounds, Bounds]:
@@ -276,10 +260,10 @@ def check_bounds(lo: ArrayLike, hi: ArrayLike, n_int: int) -> tuple[Bounds, Boun
 
 @njit(cache=True, nogil=True)
 def _rolling_median(
-    data: Plane, mask: Plane, lo: Bounds, hi: Bounds, rule: tuple[Any, int, bool], lanes: Lanes, out: Array
+    data: Plane, mask: Plane, lo: Bounds, hi: Bounds, rule: tuple[int, bool], lanes: Lanes, out: Array
 ) -> None:
     """Fill out (n_window, ny, nx), chunk of lanes by chunk of lanes."""
-    limit, fewest, keep_sorted = rule
+    fewest, keep_sorted = rule
     n_window, ny, nx = out.shape
     cursor = lanes.cursor
     for y in range(ny):
@@ -290,9 +274,9 @@ def _rolling_median(
             for i in range(n_window):
                 if cursor[0] != lo[i] or cursor[1] != hi[i]:
                     if keep_sorted:
-                        seek(data, mask, at, n, limit, lanes, lo[i], hi[i])
+                        seek(data, mask, at, n, lanes, lo[i], hi[i])
                         median_row(lanes, n, fewest)
                     else:
                         cursor[0], cursor[1] = lo[i], hi[i]
-                        search_row(data, mask, at, n, limit, fewest, lanes)
+                        search_row(data, mask, at, n, fewest, lanes)
                 copy_row(lanes.centre, out[i, y, x:], n)

@@ -10,25 +10,12 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from tso3.core._clip import ClipRule, Planes, clip_row, clip_searched, forget_thresholds, note_thresholds
-from tso3.core._lanes import (
-    LANES,
-    Array,
-    Lanes,
-    Place,
-    copy_row,
-    flatten,
-    inner,
-    make_lanes,
-    median_row,
-    merge_rows,
-    search_row,
-    seek,
-)
+from tso3.core._lanes import LANES, Lanes, copy_row, inner, make_lanes, median_row, search_row, seek
+from tso3.core._planes import Array, Place, flatten, merge_rows
 from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
 
 __all__ = ["OutlierResult", "flag_outliers"]
 
-_INF = np.float32(np.inf)
 _ZERO = np.float32(0.0)
 
 
@@ -97,15 +84,15 @@ def flag_outliers(
     start, stop : int
         Integrations of the stack that results are wanted for; by default all.
     flag_masked : bool
-        Compare bad samples too, as the archive does: a finite one can be an outlier, an infinite one always is.
+        Compare masked samples too, as the archive does; a NaN is never an outlier.
     keep_median : bool
         Return the medians; without them the memory of a call is one byte per sample.
 
     Returns
     -------
     result : OutlierResult
-        For the integrations ``start:stop``. Medians and comparisons are float32, but float64 with "propagate" and more
-        than one distinct window, as in the archive.
+        For the integrations ``start:stop``. Medians and comparisons are float32; float64 with "propagate", as in the
+        archive.
 
     Raises
     ------
@@ -114,10 +101,11 @@ def flag_outliers(
 
     Notes
     -----
-    Whether a window needs clipping is seen from its smallest and largest sample and a lower bound of its errors; only
-    windows that might are clipped, so that clipping costs little where nothing is found. The compiled code releases the
-    interpreter's lock; row ranges may be processed in parallel. With ``maxiters=1, nan_policy="propagate",
-    flag_masked=True`` the result is that of jwst 3.0.0, bit for bit.
+    Whether a window needs clipping is seen from its smallest and largest sample and the smallest threshold; only
+    windows that might are clipped, so that clipping costs little where nothing is found. The compiled code releases
+    the interpreter's lock; row ranges may be processed in parallel. With ``maxiters=1, flag_masked=True`` the result
+    is that of jwst 3.0.0, bit for bit: ``nan_policy="propagate"`` for its rolling median, ``nan_policy="skip",
+    min_valid=1`` and a mask of NaN alone for its static one.
 
     Examples
     --------
@@ -151,7 +139,7 @@ def flag_outliers(
             planes,
             (first, last, start),
             (rule.depth, rule.fewest, bool(flag_masked)),
-            ClipRule(rule.limit, max(rule.fewest, 1), np.float32(snr), int(maxiters)),
+            ClipRule(max(rule.fewest, 1), np.float32(snr), int(maxiters)),
             make_lanes(rule.depth, int(np.max(last - first)), rule.dtype),
             outlier.view(np.uint8).reshape(end - start, *rows),
             median.reshape(end - start, *rows) if keep_median else median,
@@ -189,7 +177,7 @@ def _flag_outliers(
                     _follow(planes, place, n, (lo[i], hi[i], depth, fewest), rule, lanes)
                 else:
                     cursor[0], cursor[1] = lo[i], hi[i]
-                    search_row(data, mask, (place[0], place[2]), n, rule.limit, fewest, lanes)
+                    search_row(data, mask, (place[0], place[2]), n, fewest, lanes)
                     if rule.maxiters > 1:
                         clip_searched(planes, place, n, rule, lanes)
                 t = start + i
@@ -209,7 +197,7 @@ def _follow(
     if lo < lanes.cursor[0] or hi < first or lo >= first:
         first = lo
         forget_thresholds(lanes, n)
-    seek(planes.data, planes.mask, (place[0], place[2]), n, rule.limit, lanes, lo, hi)
+    seek(planes.data, planes.mask, (place[0], place[2]), n, lanes, lo, hi)
     median_row(lanes, n, fewest)
     if rule.maxiters > 1:
         for t in range(first, hi):
@@ -226,14 +214,13 @@ def _compare(
     data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat
     d_at, e_at, m_at = np.uint64(at[0]), np.uint64(at[1]), np.uint64(at[2])
     snr = rule.snr
-    limit = _INF if flag_masked else rule.limit
     ignored = np.uint8(0 if flag_masked else 255)
     flagged = np.int32(0)
     for lane in range(np.uint64(n)):
         x = data[d_at + lane]
         sigma = err[e_at + lane]
         threshold = snr * (sigma if sigma == sigma else _ZERO)
-        hit = ((mask[m_at + lane] & ignored) == 0) & (abs(x) <= limit) & (abs(x - centre[lane]) > threshold)
+        hit = ((mask[m_at + lane] & ignored) == 0) & (abs(x - centre[lane]) > threshold)
         outlier[lane] = 1 if hit else 0
         flagged = np.int32(flagged + np.int32(hit))
     return flagged

@@ -139,9 +139,13 @@ def _write_apcorr(path: Path, scenes: list[DetectorScene]) -> Path:
 def _nrs_columns(
     scene: DetectorScene, wavelength: np.ndarray, size: np.ndarray, phase: np.ndarray, factor: np.ndarray
 ) -> dict[str, Any]:
-    """Return the columns of a NIRSpec fixed-slit table: correction of shape (phase, size, wavelength)."""
+    """
+    Return the columns of a NIRSpec fixed-slit table: correction of shape (size, wavelength, phase).
+
+    That order is the one in which jwst 3.0.0 can interpolate; with any other it applies no correction, silently.
+    """
     optics = scene.instrument.optics
-    correction = np.broadcast_to(factor, (len(phase), *factor.shape)).astype(np.float32)
+    correction = (factor[:, :, None] * (1 + 0.002 * (phase - 0.5))).astype(np.float32)
     return {
         "filter": ("S12", optics["filter"]), "grating": ("S15", optics["grating"]),
         "slit": ("S15", optics["fixed_slit"]),

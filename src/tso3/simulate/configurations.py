@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from tso3.errors import InputError
-from tso3.simulate.instruments import DetectorRecord, Instrument, Subarray
+from tso3.simulate.instruments import Archive, DetectorRecord, Instrument, Slit, Subarray
 
 __all__ = ["INSTRUMENTS", "instrument_of"]
 
@@ -37,13 +37,13 @@ def _f210m(wavelength: np.ndarray) -> np.ndarray:
 
 
 _DETECTOR1 = ("dq_init", "saturation", "linearity", "dark_sub", "jump", "ramp_fit", "gain_scale")
-_NRS_STEPS = (*_DETECTOR1, "superbias", "refpix", "assign_wcs", "extract_2d", "srctype", "wavecorr", "flat_field",
-              "photom", "clean_flicker_noise")  # fmt: skip
-_LRS_STEPS = (*_DETECTOR1, "emicorr", "firstframe", "lastframe", "reset", "assign_wcs", "srctype", "flat_field",
-              "photom", "bkg_subtract")  # fmt: skip
-_NRC_STEPS = (*_DETECTOR1, "superbias", "refpix", "assign_wcs", "flat_field", "photom")
+_REFERENCES = ("mask", "saturation", "linearity", "dark", "readnoise", "gain", "flat", "photom", "area")
 
-_COMMON_REFERENCES = ("mask", "saturation", "linearity", "dark", "readnoise", "gain", "flat", "photom", "area")
+
+def _table(*subarrays: Subarray) -> Mapping[str, Subarray]:
+    """Return subarrays by name, the default first."""
+    return MappingProxyType({s.name: s for s in subarrays})
+
 
 _NRS = Instrument(
     exp_type="NRS_BRIGHTOBJ",
@@ -51,22 +51,24 @@ _NRS = Instrument(
     model="SlitModel",
     detectors=(
         DetectorRecord(
-            "NRS1",
-            0.996,
-            7.2,
-            (3.5, 2043.5, -0.5, 31.5),
-            491,
+            name="NRS1",
+            gain=0.996,
+            read_noise=7.2,
+            bounds=(3.5, 2043.5, -0.5, 31.5),
+            sca_num=491,
+            readout=(2, 1),
             dispersion=(2.3572, 6.705e-4, -1.9e-9),
             wavelength_limits=(2.87, 3.72),
             trace=(16.1, 1.25, -0.62),
             tilt=-0.021,
         ),
         DetectorRecord(
-            "NRS2",
-            1.137,
-            6.9,
-            (3.5, 2043.5, -0.5, 31.5),
-            492,
+            name="NRS2",
+            gain=1.137,
+            read_noise=6.9,
+            bounds=(3.5, 2043.5, -0.5, 31.5),
+            sca_num=492,
+            readout=(-2, -1),
             dispersion=(3.8186, 6.752e-4, -2.1e-9),
             wavelength_limits=(3.82, 5.18),
             trace=(15.2, -1.42, -0.48),
@@ -74,17 +76,12 @@ _NRS = Instrument(
             time_offset=0.064,
         ),
     ),
-    subarrays=MappingProxyType({"SUB2048": Subarray("SUB2048", 2048, 32, 1, 1033, 0.90156)}),
+    subarrays=_table(Subarray("SUB2048", 2048, 32, 1, 1033, 0.90156)),
     dispersion_axis=1,
-    optics=MappingProxyType(
-        {
-            "filter": "F290LP",
-            "grating": "G395H",
-            "fixed_slit": "S1600A1",
-            "lamp_mode": "BRIGHTOBJ",
-            "lamp_state": "NONE",
-        }
-    ),
+    optics=MappingProxyType({
+        "filter": "F290LP", "grating": "G395H", "fixed_slit": "S1600A1", "lamp_mode": "BRIGHTOBJ", "lamp_state": "NONE",
+    }),
+    slit=Slit("S1600A1", 16.0, 1.6, (0.012, -0.035)),
     pixel_scale=0.1,
     ngroups=18,
     efficiency=_g395h,
@@ -98,37 +95,30 @@ _NRS = Instrument(
     drift=0.01,
     thickness=0.3,
     flux_per_pixel="MJy",
-    archive=MappingProxyType(
-        {
-            "program": "01366",
-            "observation": "003",
-            "visit": "001",
-            "group": "04",
-            "sequence": "1",
-            "activity": "01",
-            "target": "t001",
-            "product": "nirspec_f290lp-g395h-s1600a1-sub2048",
-        }
+    archive=Archive(
+        program="01366",
+        observation="003",
+        visit="001",
+        group="04",
+        sequence="1",
+        activity="01",
+        product="nirspec_f290lp-g395h-s1600a1-{subarray}",
+        aperture="NRS_S1600A1_SLIT",
+        template="NIRSpec Bright Object Time Series",
     ),
     readpatt="NRSRAPID",
-    cal_steps=_NRS_STEPS,
-    reference_types=(
-        *_COMMON_REFERENCES,
-        "camera",
-        "collimator",
-        "disperser",
-        "fore",
-        "fpa",
-        "msa",
-        "ote",
-        "sflat",
-        "fflat",
-        "superbias",
-        "wavecorr",
-        "wavelengthrange",
+    cal_steps=(
+        *_DETECTOR1, "superbias", "refpix", "clean_flicker_noise", "assign_wcs", "extract_2d", "srctype", "wavecorr",
+        "flat_field", "photom",
     ),
-    source_offset=(0.012, -0.035),
-)
+    reference_types=(
+        *_REFERENCES, "camera", "collimator", "disperser", "fore", "fpa", "msa", "ote", "sflat", "fflat", "superbias",
+        "wavecorr", "wavelengthrange",
+    ),
+    noutputs=1,
+    v2v3=(321.6, -473.7),
+    reference_columns=(0, 1, 2, 3, -4, -3, -2, -1),
+)  # fmt: skip
 
 _LRS = Instrument(
     exp_type="MIR_LRS-SLITLESS",
@@ -136,36 +126,21 @@ _LRS = Instrument(
     model="SlitModel",
     detectors=(
         DetectorRecord(
-            "MIRIMAGE",
-            3.1,
-            14.0,
-            (3.5, 71.5, 5.5, 395.5),
-            493,
+            name="MIRIMAGE",
+            gain=3.1,
+            read_noise=14.0,
+            bounds=(3.5, 71.5, 5.5, 395.5),
+            sca_num=493,
+            readout=(1, 2),
             dispersion_nodes=(
-                (5, 14.076),
-                (7, 14.048),
-                (20, 13.870),
-                (40, 13.589),
-                (80, 13.000),
-                (120, 12.367),
-                (160, 11.676),
-                (200, 10.918),
-                (240, 10.075),
-                (280, 9.110),
-                (320, 7.976),
-                (340, 7.309),
-                (360, 6.536),
-                (370, 6.084),
-                (380, 5.557),
-                (385, 5.242),
-                (390, 4.833),
-                (394, 4.440),
-                (396, 4.250),
+                (5, 14.076), (7, 14.048), (20, 13.870), (40, 13.589), (80, 13.000), (120, 12.367), (160, 11.676),
+                (200, 10.918), (240, 10.075), (280, 9.110), (320, 7.976), (340, 7.309), (360, 6.536), (370, 6.084),
+                (380, 5.557), (385, 5.242), (390, 4.833), (394, 4.440), (396, 4.250),
             ),
             trace=(37.4, 0.22, 0.05),
         ),
     ),
-    subarrays=MappingProxyType({"SLITLESSPRISM": Subarray("SLITLESSPRISM", 72, 416, 1, 529, 0.15904)}),
+    subarrays=_table(Subarray("SLITLESSPRISM", 72, 416, 1, 529, 0.15904)),
     dispersion_axis=2,
     optics=MappingProxyType({"filter": "P750L", "ccc_state": "OPEN", "lamp_mode": "NONE"}),
     pixel_scale=0.11,
@@ -181,38 +156,45 @@ _LRS = Instrument(
     drift=0.008,
     thickness=1.4,
     flux_per_pixel="MJy/sr",
-    archive=MappingProxyType(
-        {
-            "program": "01366",
-            "observation": "011",
-            "visit": "001",
-            "group": "04",
-            "sequence": "1",
-            "activity": "03",
-            "target": "t001",
-            "product": "miri_p750l-slitlessprism",
-        }
+    archive=Archive(
+        program="01366",
+        observation="011",
+        visit="001",
+        group="04",
+        sequence="1",
+        activity="03",
+        product="miri_p750l-{subarray}",
+        aperture="MIRIM_SLITLESSPRISM",
+        template="MIRI Low Resolution Spectroscopy",
     ),
     readpatt="FASTR1",
-    cal_steps=_LRS_STEPS,
-    reference_types=(*_COMMON_REFERENCES, "distortion", "specwcs", "reset", "emicorr", "rscd"),
+    cal_steps=(
+        *_DETECTOR1, "emicorr", "firstframe", "lastframe", "reset", "assign_wcs", "bkg_subtract", "srctype",
+        "flat_field", "photom",
+    ),
+    reference_types=(*_REFERENCES, "distortion", "specwcs", "reset", "emicorr", "rscd"),
+    noutputs=4,
+    v2v3=(-378.832, -344.945),
     ramp=(0.0016, 0.08),
     afterglow=0.01,
     pixel_microns=25.0,
     striping_axis=1,
-)
+    reference_columns=(0, 1, 2, 3),
+)  # fmt: skip
 
 _NRC = Instrument(
     exp_type="NRC_TSIMAGE",
     name="NIRCAM",
     model="CubeModel",
-    detectors=(DetectorRecord("NRCB1", 2.05, 10.5, (-0.5, 63.5, -0.5, 63.5), 486),),
-    subarrays=MappingProxyType(
-        {
-            "SUB64P": Subarray("SUB64P", 64, 64, 1025, 1, 0.05016),
-            "SUB160": Subarray("SUB160", 160, 160, 945, 1, 0.27864),
-            "SUB160P": Subarray("SUB160P", 160, 160, 1, 1, 0.27864),
-        }
+    detectors=(
+        DetectorRecord(
+            name="NRCB1", gain=2.05, read_noise=10.5, bounds=(-0.5, 63.5, -0.5, 63.5), sca_num=486, readout=(1, -2)
+        ),
+    ),
+    subarrays=_table(
+        Subarray("SUB64P", 64, 64, 1025, 1, 0.05016),
+        Subarray("SUB160P", 160, 160, 945, 1, 0.27864),
+        Subarray("SUB400P", 400, 400, 701, 1, 1.65312),
     ),
     dispersion_axis=0,
     optics=MappingProxyType({"filter": "F210M", "pupil": "CLEAR", "channel": "SHORT", "module": "B"}),
@@ -230,21 +212,22 @@ _NRC = Instrument(
     drift=0.015,
     thickness=0.3,
     flux_per_pixel="MJy/sr",
-    archive=MappingProxyType(
-        {
-            "program": "01366",
-            "observation": "002",
-            "visit": "001",
-            "group": "03",
-            "sequence": "1",
-            "activity": "02",
-            "target": "t001",
-            "product": "nircam_f210m-{subarray}",
-        }
+    archive=Archive(
+        program="01366",
+        observation="002",
+        visit="001",
+        group="03",
+        sequence="1",
+        activity="02",
+        product="nircam_f210m-{subarray}",
+        aperture="{detector}_{subarray}",
+        template="NIRCam Time Series",
     ),
     readpatt="RAPID",
-    cal_steps=_NRC_STEPS,
-    reference_types=(*_COMMON_REFERENCES, "distortion", "superbias", "filteroffset"),
+    cal_steps=(*_DETECTOR1, "superbias", "refpix", "assign_wcs", "flat_field", "photom"),
+    reference_types=(*_REFERENCES, "distortion", "superbias", "filteroffset"),
+    noutputs=1,
+    v2v3=(-119.2, -527.4),
     source_offset=(0.37, -0.61),
     striping_axis=1,
 )

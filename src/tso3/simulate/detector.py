@@ -99,11 +99,6 @@ class Geometry:
     width: np.ndarray
 
 
-def slit_shift(instrument: Instrument) -> float:
-    """Return how far the source is from the middle of the slit across dispersion [pixel]; the slit is 16 high."""
-    return 16.0 * instrument.source_offset[1] if instrument.name == "NIRSPEC" else 0.0
-
-
 def trace_of(detector: DetectorRecord, pixel: np.ndarray, length: int) -> np.ndarray:
     """Return the cross-dispersion pixel of the middle of the slit at dispersion pixels."""
     u = (np.asarray(pixel, float) - (length - 1) / 2) / (length / 2)
@@ -122,7 +117,7 @@ def geometry(instrument: Instrument, detector: DetectorRecord, subarray: Subarra
     along, across = (x, y) if instrument.dispersion_axis == 1 else (y, x)
     length = subarray.nx if instrument.dispersion_axis == 1 else subarray.ny
     index = np.arange(length, dtype=float)
-    trace = trace_of(detector, index, length) + slit_shift(instrument)
+    trace = trace_of(detector, index, length) + instrument.slit_shift
     nodes = detector.dispersion_nodes
     limits = (nodes[0][0], nodes[-1][0]) if nodes else (-1e9, 1e9)
     place = np.clip(along + detector.tilt * (across - trace_of(detector, along, length)), *limits)
@@ -132,7 +127,7 @@ def geometry(instrument: Instrument, detector: DetectorRecord, subarray: Subarra
     inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
     low, high = detector.wavelength_limits
     inside &= (everywhere >= low) & (everywhere <= high)
-    on_trace = detector.wavelength(np.clip(index + detector.tilt * slit_shift(instrument), *limits))
+    on_trace = detector.wavelength(np.clip(index + detector.tilt * instrument.slit_shift, *limits))
     return Geometry(np.where(inside, everywhere, np.nan), everywhere, trace, on_trace, width)
 
 
@@ -185,7 +180,7 @@ class DetectorScene:
     ramp: np.ndarray
     offsets: np.ndarray
     spectrum: np.ndarray
-    _basis: dict = field(default_factory=dict, repr=False)
+    _basis: dict[tuple[int, int], list[np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -219,7 +214,7 @@ class DetectorScene:
             self._basis[node] = self._expand(node[0] * _NODE, node[1] * _NODE)
         dx, dy = dx - node[0] * _NODE, dy - node[1] * _NODE
         if self.instrument.dispersion_axis == 0:
-            weights = (dx, dy, dx * dx / 2, dx * dy, dy * dy / 2)
+            weights: tuple[float, ...] = (dx, dy, dx * dx / 2, dx * dy, dy * dy / 2)
         else:
             across, along = (dy, dx) if self.instrument.dispersion_axis == 1 else (dx, dy)
             weights = (across, across * across / 2, along)
@@ -238,7 +233,7 @@ class DetectorScene:
         """Return the star's image at a shift and its derivatives with respect to further shifts (Taylor terms)."""
         if self.instrument.dispersion_axis == 0:
             x0, y0 = self.geometry.trace[0] + dx, self.geometry.trace[1] + dy
-            psf = point_spread(self.psf_scale(self.instrument.reference_wavelength))
+            psf = point_spread(float(self.psf_scale(self.geometry.along[0])))
             py, px = np.arange(self.shape[0]) - y0, np.arange(self.shape[1]) - x0
             orders = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
             terms = [psf.on_pixels(py, px, ny=ny, nx=nx) * self.star for nx, ny in orders]
@@ -256,9 +251,9 @@ class DetectorScene:
             terms = [profile[0] * star, profile[1] * star, profile[2] * star, -profile[0] * slope]
         return [(term * self.flat).astype(np.float32) for term in terms]
 
-    def psf_scale(self, wavelength: np.ndarray | float) -> np.ndarray | float:
-        """Return wavelength / diameter in pixels."""
-        return wavelength * 1e-6 / DIAMETER * 206264.806247 / self.instrument.pixel_scale
+    def psf_scale(self, wavelength: np.ndarray) -> np.ndarray:
+        """Return wavelength [micron] / diameter in pixels."""
+        return np.asarray(wavelength) * 1e-6 / DIAMETER * 206264.806247 / self.instrument.pixel_scale
 
 
 def make_scene(
@@ -315,7 +310,7 @@ def make_scene(
         nodes = np.linspace(place.along.min(), place.along.max(), 32)
     return DetectorScene(
         instrument, detector, subarray, options, clock, (exposure, i_detector), place, rates,
-        np.where(dq & 512, np.nan, convert) if instrument.flux_per_pixel == "MJy" else convert,
+        convert if instrument.slit is None else np.where(np.isnan(place.wavelength), np.nan, convert),
         np.where(reference, 0, background).astype(np.float32), flat, read_variance.astype(np.float32), dq, bad,
         CosmicRays(options.cosmic_rays, instrument.pixel_microns, instrument.thickness), nodes,
         options.transit.light_curves(fraction, nodes, 1.0 / options.n_int),
@@ -329,12 +324,9 @@ def _static_dq(instrument: Instrument, place: Geometry, bad: BadPixels) -> np.nd
     from stdatamodels.jwst.datamodels.dqflags import pixel
 
     dq = np.zeros(place.wavelength.shape, np.uint32)
-    columns = {"NRS_BRIGHTOBJ": [0, 1, 2, 3, -4, -3, -2, -1], "MIR_LRS-SLITLESS": [0, 1, 2, 3]}.get(
-        instrument.exp_type, []
-    )
-    if instrument.flux_per_pixel == "MJy":
+    if instrument.slit is not None:
         dq[np.isnan(place.wavelength)] = pixel["NON_SCIENCE"] | pixel["DO_NOT_USE"]
-    dq[:, columns] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
+    dq[:, list(instrument.reference_columns)] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
     for kind, flag in (("dead", "DEAD"), ("hot_flagged", "HOT")):
         which = bad.of(kind)
         dq[bad.y[which], bad.x[which]] |= pixel["DO_NOT_USE"] | pixel[flag]

@@ -104,7 +104,7 @@ def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> A
     model.int_times = fits.FITS_rec.from_columns(
         [
             fits.Column(name=n, format="J" if n == "integration_number" else "D", array=table[n])
-            for n in table.dtype.names
+            for n in table.dtype.names or ()
         ]
     )
     set_metadata(model, metadata(scene, segment, times, sky_region(scene, wcs)))
@@ -118,18 +118,18 @@ def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> A
 def _set_slit(model: Any, scene: DetectorScene) -> None:
     """Set what is particular to a slit: its name, place and source."""
     sub, instrument = scene.subarray, scene.instrument
-    model.xstart, model.ystart = (1, 1) if instrument.name == "NIRSPEC" else (sub.xstart, sub.ystart)
+    model.xstart, model.ystart = (sub.xstart, sub.ystart) if instrument.slit is None else (1, 1)
     model.xsize, model.ysize = sub.nx, sub.ny
     model.source_type = "POINT"
-    if instrument.name != "NIRSPEC":
+    if instrument.slit is None:
         return
     to_world = model.meta.wcs.get_transform("slit_frame", "world")
-    model.name = instrument.optics["fixed_slit"]
+    model.name = instrument.slit.name
     model.slitlet_id, model.source_id = 1, 1
     model.source_name, model.source_alias = "TSO3-SIM-1", "TSO3-SIM-1"
     model.stellarity = 1.0
-    model.source_xpos, model.source_ypos = instrument.source_offset
-    model.source_ra, model.source_dec = (float(v) for v in to_world(*instrument.source_offset, 4e-6)[:2])
+    model.source_xpos, model.source_ypos = instrument.slit.source
+    model.source_ra, model.source_dec = (float(v) for v in to_world(*instrument.slit.source, 4e-6)[:2])
     model.slit_ymin, model.slit_ymax = -0.5, 0.5
     model.wavelength_corrected = True
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["DetectorRecord", "Instrument", "Subarray"]
+__all__ = ["Archive", "DetectorRecord", "Instrument", "Slit", "Subarray"]
 
 COLLECTING_AREA = 25.4
 """Collecting area of the telescope [m2]."""
@@ -70,6 +70,8 @@ class DetectorRecord:
         Start of its exposure after the start of the first detector's [s].
     sca_num : int
         SCA_NUM keyword.
+    readout : tuple of int
+        FASTAXIS and SLOWAXIS keywords.
     """
 
     name: str
@@ -77,6 +79,7 @@ class DetectorRecord:
     read_noise: float
     bounds: tuple[float, float, float, float]
     sca_num: int
+    readout: tuple[int, int]
     dispersion: tuple[float, ...] = ()
     dispersion_nodes: tuple[tuple[float, float], ...] = ()
     wavelength_limits: tuple[float, float] = (0.0, 100.0)
@@ -104,6 +107,57 @@ class DetectorRecord:
 
 
 @dataclass(frozen=True)
+class Slit:
+    """
+    A slit in front of the spectrograph.
+
+    Attributes
+    ----------
+    name : str
+        SLTNAME keyword.
+    height : float
+        Height on the detector [pixel]; the slit frame counts in parts of it, from the middle.
+    size : float
+        Height on the sky [arcsec].
+    source : tuple of float
+        Place of the star in the slit frame (SRCXPOS, SRCYPOS).
+    """
+
+    name: str
+    height: float
+    size: float
+    source: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """
+    What the archive's names are made of.
+
+    Attributes
+    ----------
+    program, observation, visit, group, sequence, activity : str
+        Digits of the file name.
+    product : str
+        Last part of the product name; ``{subarray}`` stands for the subarray in lower case.
+    aperture : str
+        APERNAME keyword; ``{detector}`` and ``{subarray}`` are filled in.
+    template : str
+        TEMPLATE keyword.
+    """
+
+    program: str
+    observation: str
+    visit: str
+    group: str
+    sequence: str
+    activity: str
+    product: str
+    aperture: str
+    template: str
+
+
+@dataclass(frozen=True)
 class Instrument:
     """
     What a mode needs to be simulated.
@@ -126,8 +180,6 @@ class Instrument:
         Groups (of one frame) per integration.
     efficiency : callable
         Photon-to-electron efficiency at a wavelength [micron]; of the whole system.
-    bandwidth : float
-        Imaging: width of the filter [micron]; spectroscopy: 0 (the dispersion gives it).
     band : tuple of float
         Wavelength range [micron] of the mode.
     source_flux : float
@@ -140,14 +192,38 @@ class Instrument:
         Resolving power to which the lines of the star are smoothed.
     background : float
         Sky and telescope [electron / s / pixel].
-    ramp : tuple of float
-        Exponential settling at the start: fraction of the flux, e-folding time in parts of the exposure.
     jitter, drift : float
         Default pointing jitter (rms per integration) and drift over the exposure [pixel].
     thickness : float
         Depth of the sensitive layer in parts of a pixel: how long a cosmic-ray track is.
     flux_per_pixel : str
         ``"MJy"`` (NIRSpec point source) or ``"MJy/sr"``.
+    archive : Archive
+        Names.
+    readpatt : str
+        READPATT keyword.
+    cal_steps, reference_types : tuple of str
+        Steps of stages 1 and 2 that are complete, and types of reference files they used, as attributes of ``meta``.
+    noutputs : int
+        NOUTPUTS keyword.
+    v2v3 : tuple of float
+        Place of the aperture in the telescope's focal plane [arcsec].
+    bandwidth : float
+        Imaging: width of the filter [micron]; spectroscopy: 0 (the dispersion gives it).
+    slit : Slit or None
+        None if slitless. Behind a slit, pixels without a wavelength are blank.
+    ramp : tuple of float
+        Exponential settling at the start: fraction of the flux, e-folding time in parts of the exposure.
+    afterglow : float
+        Part of a particle's charge that shows in the next integration.
+    pixel_microns : float
+        Pixel size [micron].
+    striping_axis : int
+        Array axis along which the common read noise of a line (1/f) is constant.
+    reference_columns : tuple of int
+        Columns of reference pixels.
+    source_offset : tuple of float
+        Imaging: place of the star relative to the middle of the subarray, (x, y) [pixel].
     """
 
     exp_type: str
@@ -170,17 +246,25 @@ class Instrument:
     drift: float
     thickness: float
     flux_per_pixel: str
-    archive: Mapping[str, str]
+    archive: Archive
     readpatt: str
     cal_steps: tuple[str, ...]
     reference_types: tuple[str, ...]
+    noutputs: int
+    v2v3: tuple[float, float]
     bandwidth: float = 0.0
+    slit: Slit | None = None
     ramp: tuple[float, float] = (0.0, 1.0)
     afterglow: float = 0.003
     pixel_microns: float = 18.0
     striping_axis: int = 0
+    reference_columns: tuple[int, ...] = ()
     source_offset: tuple[float, float] = (0.0, 0.0)
-    extra: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def slit_shift(self) -> float:
+        """How far the star is from the middle of the slit across dispersion [pixel]."""
+        return 0.0 if self.slit is None else self.slit.height * self.slit.source[1]
 
     @property
     def pixel_area_sr(self) -> float:

@@ -18,6 +18,7 @@ __all__ = ["SegmentId", "metadata", "set_metadata", "stem_of"]
 from dataclasses import dataclass
 
 CONTEXT = "jwst_1535.pmap"
+_SKIPPED = ("group_scale", "persistence", "pixel_replace")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def stem_of(scene: DetectorScene, exposure: int, segment: int | None = None) -> 
     a = scene.instrument.archive
     part = "" if segment is None else f"-seg{segment:03d}"
     return (
-        f"jw{a['program']}{a['observation']}{a['visit']}_{a['group']}{a['sequence']}{a['activity']}_"
+        f"jw{a.program}{a.observation}{a.visit}_{a.group}{a.sequence}{a.activity}_"
         f"{exposure + 1:05d}{part}_{scene.detector.name.lower()}"
     )
 
@@ -100,7 +101,7 @@ def metadata(scene: DetectorScene, segment: SegmentId, times: ExposureTimes, s_r
     tree = {
         **_identity(scene, segment),
         "exposure": _exposure(scene, segment, times),
-        "cal_step": steps | {"pixel_replace": None},
+        "cal_step": dict.fromkeys(_SKIPPED, "SKIPPED") | steps,
         "ref_file": references | {"crds": {"context_used": CONTEXT, "sw_version": "13.2.5"}},
         "wcsinfo": _wcsinfo(scene, s_region),
         **_pointing(),
@@ -119,19 +120,15 @@ def metadata(scene: DetectorScene, segment: SegmentId, times: ExposureTimes, s_r
 def _identity(scene: DetectorScene, segment: SegmentId) -> dict[str, Any]:
     """Return who, what and where: program, observation, visit, target, instrument, subarray, aperture."""
     instrument, sub, a = scene.instrument, scene.subarray, scene.instrument.archive
-    visit_id = f"{a['program']}{a['observation']}{a['visit']}"
-    fast, slow = {"NIRSPEC": (2, 1), "MIRI": (1, 2), "NIRCAM": (1, -2)}[instrument.name]
-    if scene.detector.name == "NRS2":
-        fast, slow = -2, -1
+    visit_id = f"{a.program}{a.observation}{a.visit}"
+    fast, slow = scene.detector.readout
     source = {"type": "FIXED", "proposer_name": "TSO3-SIM-1", "catalog_name": "TSO3-SIM-1", "ra": TARGET[0],
               "dec": TARGET[1], "proposer_ra": TARGET[0], "proposer_dec": TARGET[1], "ra_uncertainty": 0.0,
               "dec_uncertainty": 0.0, "proper_motion_ra": -0.01705, "proper_motion_dec": -0.0006,
               "proper_motion_epoch": "2015.5", "source_type_apt": "POINT"}  # fmt: skip
     if instrument.dispersion_axis:
         source["source_type"] = "POINT"
-    aperture = {"NRS_BRIGHTOBJ": "NRS_S1600A1_SLIT", "MIR_LRS-SLITLESS": "MIRIM_SLITLESSPRISM"}.get(
-        instrument.exp_type, f"{scene.detector.name}_{sub.name}"
-    )
+    aperture = a.aperture.format(detector=scene.detector.name, subarray=sub.name)
     return {
         "origin": "TSO3 SIMULATOR", "time_sys": "UTC", "time_unit": "s", "telescope": "JWST",
         "data_processing_software_version": "2026_1", "prd_software_version": "PRDOPSSOC-070",
@@ -140,12 +137,11 @@ def _identity(scene: DetectorScene, segment: SegmentId) -> dict[str, Any]:
         "program": {"title": "Simulated by tso3", "pi_name": "Nobody", "category": "DD", "sub_category": "NONE",
                     "science_category": "Exoplanets and Disks", "continuation_id": 0},
         "observation": {
-            "obs_id": f"V{visit_id}P00000000{a['group']}{a['sequence']}{a['activity']}", "visit_id": visit_id,
-            "program_number": a["program"], "observation_number": a["observation"], "visit_number": a["visit"],
-            "visit_group": a["group"], "sequence_id": a["sequence"], "activity_id": a["activity"],
+            "obs_id": f"V{visit_id}P00000000{a.group}{a.sequence}{a.activity}", "visit_id": visit_id,
+            "program_number": a.program, "observation_number": a.observation, "visit_number": a.visit,
+            "visit_group": a.group, "sequence_id": a.sequence, "activity_id": a.activity,
             "exposure_number": f"{segment.exposure + 1:05d}", "bkgdtarg": False,
-            "template": {"NIRSPEC": "NIRSpec Bright Object Time Series", "MIRI": "MIRI Low Resolution Spectroscopy",
-                         "NIRCAM": "NIRCam Time Series"}[instrument.name],
+            "template": a.template,
             "observation_label": "Simulated transit",
         },
         "visit": {"engineering_quality": "OK", "engdb_pointing_quality": "CALCULATED", "type": "PRIME_TARGETED_FIXED",
@@ -172,7 +168,7 @@ def _exposure(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) ->
         "start_time_tdb": times.start_bjd[0], "mid_time_tdb": (times.start_bjd[0] + times.end_bjd[-1]) / 2,
         "end_time_tdb": times.end_bjd[-1],
         "readpatt": scene.instrument.readpatt, "segment_number": segment.number, "segment_total": segment.total,
-        "noutputs": {"NIRSPEC": 1, "MIRI": 4, "NIRCAM": 1}[scene.instrument.name],
+        "noutputs": scene.instrument.noutputs,
         "nints": n_int, "integration_start": segment.first + 1, "integration_end": segment.stop,
         "ngroups": clock.ngroups, "nframes": 1, "frame_divisor": 1, "groupgap": 0, "drop_frames1": 0, "nsamples": 1,
         "sample_time": 10.0, "frame_time": clock.group, "group_time": clock.group,
@@ -191,7 +187,8 @@ def _wcsinfo(scene: DetectorScene, s_region: str) -> dict[str, Any]:
         "wcsaxes": 3 if instrument.dispersion_axis else 2,
         "crpix1": (sub.nx + 1) / 2, "crpix2": (sub.ny + 1) / 2, "crval1": TARGET[0], "crval2": TARGET[1],
         "ctype1": "RA---TAN", "ctype2": "DEC--TAN", "cunit1": "deg", "cunit2": "deg", "cdelt1": scale, "cdelt2": scale,
-        "v2_ref": -120.0, "v3_ref": -500.0, "vparity": -1, "v3yangle": 0.0, "ra_ref": TARGET[0], "dec_ref": TARGET[1],
+        "v2_ref": instrument.v2v3[0], "v3_ref": instrument.v2v3[1],
+        "vparity": -1, "v3yangle": 0.0, "ra_ref": TARGET[0], "dec_ref": TARGET[1],
         "roll_ref": ROLL, "s_region": s_region,
     }  # fmt: skip
     if instrument.dispersion_axis:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.interpolate import RectBivariateSpline, make_interp_spline
+from scipy.interpolate import BSpline, RectBivariateSpline, make_interp_spline
 
 __all__ = ["LineSpread", "PointSpread", "line_spread", "point_spread"]
 
@@ -69,11 +69,11 @@ class LineSpread:
 
     Attributes
     ----------
-    cumulative : callable
+    cumulative : BSpline
         Fraction of the light below a coordinate in wavelength / diameter.
     """
 
-    cumulative: object
+    cumulative: BSpline
 
     def on_pixels(self, offset: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """

@@ -54,7 +54,7 @@ def _extract1d(scene: DetectorScene, *, follow: bool) -> dict[str, Any]:
     """Return an extract1d reference: one aperture, background on both sides."""
     instrument = scene.instrument
     aperture: dict[str, Any] = {
-        "id": instrument.optics.get("fixed_slit", instrument.exp_type), "region_type": "target",
+        "id": instrument.exp_type if instrument.slit is None else instrument.slit.name, "region_type": "target",
         "dispaxis": instrument.dispersion_axis, "spectral_order": 1, "use_source_posn": follow,
         "bkg_fit": "poly", "bkg_order": 0, "smoothing_length": 0, "independent_var": "pixel",
     }  # fmt: skip
@@ -113,7 +113,7 @@ def _write_apcorr(path: Path, scenes: list[DetectorScene]) -> Path:
     wavelength = np.linspace(low - 0.02, high + 0.02, 64)
     scale = scene.psf_scale(wavelength)
     profile = line_spread(scene.instrument.dispersion_axis)
-    if scene.instrument.name == "NIRSPEC":
+    if scene.instrument.slit is not None:
         size = np.array([3.0, 5.0, 7.0, 8.0, 9.0, 11.0, 13.0, 16.0])
         factor = 1.0 / profile.enclosed(size[:, None] / 2, scale[None, :])
         phase = np.array([0.0, 0.5, 1.0])

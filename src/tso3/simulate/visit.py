@@ -153,9 +153,9 @@ def simulate(
         references = references or write_references(folder / "references", scenes)
     if progress is not None:
         progress.finish()
-    members = tuple(written[key] for key in sorted(written))
-    association, product = _write_association(folder, instrument, area, members)
-    return SimulatedVisit(association, members, MappingProxyType(truths), MappingProxyType(references), product)
+    ordered = tuple(written[key] for key in sorted(written))
+    association, product = _write_association(folder, instrument, area, ordered)
+    return SimulatedVisit(association, ordered, MappingProxyType(truths), MappingProxyType(references), product)
 
 
 def _write_exposure(
@@ -232,18 +232,18 @@ def _write_association(
 ) -> tuple[Path, str]:
     """Write the level-3 association and return it with its product name."""
     a = instrument.archive
-    asn_id = f"o{a['observation']}"
-    product = f"jw{a['program']}-{asn_id}_{a['target']}_{a['product'].format(subarray=area.name.lower())}"
-    pool = f"jw{a['program']}_20260501t000000_pool"
+    asn_id = f"o{a.observation}"
+    product = f"jw{a.program}-{asn_id}_t001_{a.product.format(subarray=area.name.lower())}"
+    pool = f"jw{a.program}_20260501t000000_pool"
     content = {
         "asn_type": "tso3", "asn_rule": "candidate_Asn_Lv3TSO", "version_id": "20260501t000000",
         "code_version": "3.0.0",
-        "degraded_status": "No known degraded exposures in association.", "program": a["program"],
-        "constraints": "Simulated by tso3", "asn_id": asn_id, "target": a["target"], "asn_pool": pool,
+        "degraded_status": "No known degraded exposures in association.", "program": a.program,
+        "constraints": "Simulated by tso3", "asn_id": asn_id, "target": "t001", "asn_pool": pool,
         "products": [{"name": product, "members": [
             {"expname": path.name, "exptype": "science", "exposerr": None,
              "asn_candidate": f"[('{asn_id}', 'observation')]"} for path in members]}],
     }  # fmt: skip
-    path = folder / f"jw{a['program']}-{asn_id}_20260501t000000_tso3_00001_asn.json"
+    path = folder / f"jw{a.program}-{asn_id}_20260501t000000_tso3_00001_asn.json"
     path.write_text(json.dumps(content, indent=4) + "\n")
     return path, product

@@ -19,9 +19,6 @@ TARGET = (217.326725, -3.444556)
 ROLL = 104.3
 """Position angle of the V3 axis at the target [deg]."""
 
-_SLIT = 1.6
-_SLIT_PIXELS = 16.0
-
 
 def make_wcs(scene: DetectorScene) -> WCS:
     """
@@ -38,7 +35,7 @@ def make_wcs(scene: DetectorScene) -> WCS:
         NIRSpec: detector, sca, gwa, slit_frame, v2v3, world; others: detector, v2v3, world. Pixels are 0-based.
         World is (ra, dec) [deg] and, for spectroscopy, wavelength [micron]. The bounding box is set.
     """
-    if scene.instrument.name == "NIRSPEC":
+    if scene.instrument.slit is not None:
         wcs = _slit_wcs(scene)
     elif scene.instrument.dispersion_axis:
         wcs = _slitless_wcs(scene)
@@ -53,7 +50,7 @@ def make_wcs(scene: DetectorScene) -> WCS:
 
 def sky_region(scene: DetectorScene, wcs: WCS) -> str:
     """Return S_REGION: the corners of the slit or of the subarray on the sky."""
-    if scene.instrument.name == "NIRSPEC":
+    if scene.instrument.slit is not None:
         to_world = wcs.get_transform("slit_frame", "world")
         corners = [to_world(x, y, 4e-6)[:2] for x, y in ((-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5))]
     else:
@@ -116,8 +113,9 @@ def _slit_wcs(scene: DetectorScene) -> WCS:
     from gwcs import WCS
 
     frames = _frames("m", slit=True)
-    sub, detector = scene.subarray, scene.detector
-    v2, v3 = scene.instrument.extra.get("v2v3", (321.6, -473.7))
+    sub, detector, slit = scene.subarray, scene.detector, scene.instrument.slit
+    assert slit is not None
+    v2, v3 = scene.instrument.v2v3
     trace, forward, backward = _slit_polynomials(scene)
     tilt = detector.tilt
     to_sca = models.Shift(float(sub.xstart - 1)) & models.Shift(float(sub.ystart - 1))
@@ -132,12 +130,12 @@ def _slit_wcs(scene: DetectorScene) -> WCS:
     )
     to_slit = from_gwa | models.Mapping((0, 1, 0, 1)) | (
         models.Mapping((0,), n_inputs=2) | models.Const1D(0.0)
-    ) & models.Identity(2) | models.Mapping((0, 2, 1, 2)) | models.Identity(1) & models.Scale(1 / _SLIT_PIXELS) & (
+    ) & models.Identity(2) | models.Mapping((0, 2, 1, 2)) | models.Identity(1) & models.Scale(1 / slit.height) & (
         models.Polynomial2D(1, c1_0=1.0, c0_1=tilt) | forward
     )  # fmt: skip
     to_slit.inverse = (
         models.Mapping((2, 1), n_inputs=3)
-        | backward & models.Scale(_SLIT_PIXELS)
+        | backward & models.Scale(slit.height)
         | models.Mapping((0, 1, 1))
         | models.Polynomial2D(1, c1_0=1.0, c0_1=-tilt) & models.Identity(1)
         | models.Mapping((0, 0, 1))
@@ -145,7 +143,9 @@ def _slit_wcs(scene: DetectorScene) -> WCS:
         | models.Identity(1) & models.Polynomial2D(1, c1_0=1.0, c0_1=1.0)
         | models.Scale(1e-3) & models.Scale(1e-3)
     )
-    to_v2v3 = (models.Scale(_SLIT) & models.Scale(_SLIT) | models.Shift(v2) & models.Shift(v3)) & models.Identity(1)
+    to_v2v3 = (
+        models.Scale(slit.size) & models.Scale(slit.size) | models.Shift(v2) & models.Shift(v3)
+    ) & models.Identity(1)
     return WCS([
         (frames["detector"], to_sca), (frames["sca"], to_gwa), (frames["gwa"], to_slit),
         (frames["slit_frame"], to_v2v3), (frames["v2v3"], _to_sky(v2, v3) & models.Scale(1e6)), (frames["world"], None),
@@ -191,7 +191,7 @@ def _slitless_wcs(scene: DetectorScene) -> WCS:
     table.inverse = models.Tabular1D(
         points=(wavelength[::-1],), lookup_table=rows[::-1], bounds_error=False, fill_value=np.nan
     )
-    v2, v3 = scene.instrument.extra.get("v2v3", (-378.832, -344.945))
+    v2, v3 = scene.instrument.v2v3
     middle, scale = float(scene.geometry.trace[len(scene.geometry.trace) // 2]), scene.instrument.pixel_scale
     across = models.Shift(-middle) | models.Scale(scale) | models.Shift(v2)
     forward = models.Mapping((0, 1, 1)) | across & (models.Identity(1) | models.Const1D(v3)) & table
@@ -207,7 +207,7 @@ def _imaging_wcs(scene: DetectorScene) -> WCS:
     from gwcs import WCS
 
     frames = _frames(None)
-    v2, v3 = scene.instrument.extra.get("v2v3", (-119.2, -527.4))
+    v2, v3 = scene.instrument.v2v3
     x0, y0 = (float(v) for v in scene.geometry.trace)
     scale = scene.instrument.pixel_scale
     forward = (

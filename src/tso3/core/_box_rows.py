@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tso3.core._lanes import Plane
+from tso3.core._planes import Plane
 
 __all__ = [
     "TILE",

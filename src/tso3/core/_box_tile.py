@@ -30,7 +30,7 @@ from tso3.core._box_rows import (
     part,
     stretch,
 )
-from tso3.core._lanes import Plane
+from tso3.core._planes import Plane
 from tso3.core.background import invert_moments, select_median
 
 __all__ = [
@@ -336,6 +336,9 @@ def _finish(plan: BoxPlan, n: int, work: Work) -> None:
         total[LIMIT * TILE + x] = noise / kept if kept > 0.0 else np.nan
         if not complete:
             continue
+        if not determined:
+            for k in range(4, 8):
+                total[k * TILE + x] = np.nan
         if np.isnan(flux) or not kept >= 1.0 - plan.max_missing or not kept > 0.0:
             for k in (0, 1, 2, 3, 11):
                 total[k * TILE + x] = np.nan

@@ -31,7 +31,7 @@ from tso3.core._box_tile import (
     make_work,
     prepare_columns,
 )
-from tso3.core._lanes import flatten
+from tso3.core._planes import flatten
 from tso3.core.background import BackgroundFit, smooth_row, unit_ordinate
 
 __all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box"]

@@ -1,8 +1,9 @@
-"""What is inside reference files: extract1d (JSON, ASDF), wavelengthrange (ASDF) and gain (FITS)."""
+"""What is inside reference files: extract1d (JSON, ASDF), apcorr (FITS), wavelengthrange (ASDF) and gain (FITS)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,38 +13,52 @@ from numpy.typing import NDArray
 
 from tso3.errors import ReferenceFileError
 
-__all__ = ["Aperture1D", "Gain", "WavelengthRange", "read_extract1d", "read_gain", "read_wavelengthrange"]
+__all__ = [
+    "Aperture1D",
+    "ApertureCorrection",
+    "Gain",
+    "WavelengthRange",
+    "read_apcorr",
+    "read_extract1d",
+    "read_gain",
+    "read_wavelengthrange",
+]
 
 
 @dataclass(frozen=True)
 class Aperture1D:
     """
-    One entry of an extract1d reference, with the archive's keys.
+    One entry of an extract1d reference, with the archive's keys; None where the entry does not have the key.
 
     Attributes
     ----------
     id : str
         Slit name, EXP_TYPE, or ``ANY``.
     region_type : str
-        ``"target"`` for spectra of the source.
-    spectral_order, dispaxis : int or None
-        Order that it is for (None: any), and dispersion axis (1 = x, 2 = y).
+        ``"target"`` for spectra of the source; others are not used.
+    spectral_order : int or None
+        Order that it is for; None for any.
+    dispaxis : int or None
+        Dispersion axis (1 = x, 2 = y); the exposure's own is what counts.
     xstart, xstop, ystart, ystop : float or None
         Limits [pixel], 0-based, inclusive.
     extract_width : float or None
         Full width across dispersion [pixel].
     src_coeff, bkg_coeff : tuple of tuple of float or None
-        Polynomials of the limits, in pairs of lower and upper.
+        Polynomials of the edges, in pairs of lower and upper.
+    bkg_offsets : tuple of (float, float) or None
+        Background regions as limits relative to the middle of the aperture [pixel], so that they follow a curved trace.
+        Ours, not the archive's; it counts where there is no ``bkg_coeff``.
     independent_var : str
         ``"pixel"`` or ``"wavelength"``: what the polynomials are in.
     bkg_fit : str or None
         ``"poly"``, ``"mean"`` or ``"median"``.
-    bkg_order, smoothing_length : int or None
-        Order of the polynomial; length of the boxcar along dispersion [pixel].
+    bkg_order : int or None
+        Order of the polynomial.
+    smoothing_length : float or None
+        Length of the boxcar along dispersion [pixel].
     use_source_posn : bool or None
         Whether the aperture follows the source.
-    subtract_background : bool or None
-        Whether the background is subtracted.
     """
 
     id: str = "ANY"
@@ -57,12 +72,38 @@ class Aperture1D:
     extract_width: float | None = None
     src_coeff: tuple[tuple[float, ...], ...] | None = None
     bkg_coeff: tuple[tuple[float, ...], ...] | None = None
+    bkg_offsets: tuple[tuple[float, float], ...] | None = None
     independent_var: str = "pixel"
     bkg_fit: str | None = None
     bkg_order: int | None = None
-    smoothing_length: int | None = None
+    smoothing_length: float | None = None
     use_source_posn: bool | None = None
-    subtract_background: bool | None = None
+
+
+@dataclass(frozen=True)
+class ApertureCorrection:
+    """
+    The row of an apcorr reference that is for one configuration.
+
+    Attributes
+    ----------
+    wavelength : ndarray of float64, shape (n_wl,)
+        Micron.
+    size : ndarray of float64, shape (n_size,) or (n_size, n_wl)
+        Width of the aperture [``size_unit``].
+    factor : ndarray of float64, shape (n_size, n_wl) or (n_phase, n_size, n_wl)
+        Total flux over flux in the aperture.
+    phase : ndarray of float64, shape (n_phase,), or None
+        Position of the source in its pixel, where the correction depends on it (NIRSpec).
+    size_unit : str
+        ``"pixels"`` or ``"arcsec"``.
+    """
+
+    wavelength: NDArray[np.float64]
+    size: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    phase: NDArray[np.float64] | None
+    size_unit: str
 
 
 @dataclass(frozen=True)
@@ -129,8 +170,10 @@ def read_extract1d(path: str | Path) -> tuple[Aperture1D, ...]:
     return tuple(_aperture(entry, k, path) for k, entry in enumerate(entries))
 
 
-_NUMBERS = ("xstart", "xstop", "ystart", "ystop", "extract_width")
-_INTEGERS = ("spectral_order", "dispaxis", "bkg_order", "smoothing_length")
+_NUMBERS = ("xstart", "xstop", "ystart", "ystop", "extract_width", "smoothing_length")
+_INTEGERS = ("spectral_order", "dispaxis", "bkg_order")
+_LISTS = ("src_coeff", "bkg_coeff", "bkg_offsets")
+_CHOICES = {"bkg_fit": ("poly", "mean", "median"), "independent_var": ("pixel", "wavelength"), "dispaxis": (1, 2)}
 
 
 def _aperture(entry: Any, k: int, path: str | Path) -> Aperture1D:
@@ -139,24 +182,126 @@ def _aperture(entry: Any, k: int, path: str | Path) -> Aperture1D:
         raise ReferenceFileError(f"{where} is no table of keys", path)
     known = {field.name for field in fields(Aperture1D)}
     values = {key: value for key, value in entry.items() if key in known and value is not None}
+    if values.get("spectral_order") == "ANY":
+        del values["spectral_order"]
+    values |= {key: str(values[key]) for key in ("id", "region_type") if key in values}
+    if "independent_var" in values:
+        values["independent_var"] = str(values["independent_var"]).lower()
     try:
-        for key in _NUMBERS:
+        values |= {key: float(values[key]) for key in _NUMBERS if key in values}
+        values |= {key: _integer(values[key]) for key in _INTEGERS if key in values}
+        for key in _LISTS:
             if key in values:
-                values[key] = float(values[key])
-        for key in _INTEGERS:
-            if key in values:
-                values[key] = int(values[key])
-        for key in ("src_coeff", "bkg_coeff"):
-            if key in values:
-                values[key] = tuple(tuple(float(c) for c in polynomial) for polynomial in values[key])
+                values[key] = tuple(tuple(float(c) for c in part) for part in values[key])
     except (TypeError, ValueError) as error:
-        raise ReferenceFileError(f"{where}: a value is no number ({error})", path) from error
-    for key in ("src_coeff", "bkg_coeff"):
-        if len(values.get(key, ())) % 2:
-            raise ReferenceFileError(f"{where}: {key} needs pairs of polynomials, found {len(values[key])}", path)
-    if values.get("dispaxis") not in (None, 1, 2):
-        raise ReferenceFileError(f"{where}: dispaxis is {values['dispaxis']}; it is 1 (x) or 2 (y)", path)
+        raise ReferenceFileError(f"{where}: a value is not the number it should be ({error})", path) from error
+    for key, choices in _CHOICES.items():
+        if key in values and values[key] not in choices:
+            raise ReferenceFileError(f"{where}: {key} is {values[key]!r}; it is one of {choices}", path)
+    if not isinstance(values.get("use_source_posn", False), bool):
+        raise ReferenceFileError(f"{where}: use_source_posn is {values['use_source_posn']!r}, not true or false", path)
+    _check_lists(values, where, path)
     return Aperture1D(**values)
+
+
+def _integer(value: Any) -> int:
+    if int(value) != float(value):
+        raise ValueError(f"{value} is no whole number")
+    return int(value)
+
+
+def _check_lists(values: Mapping[str, Any], where: str, path: str | Path) -> None:
+    for key in ("src_coeff", "bkg_coeff"):
+        polynomials = values.get(key, ())
+        if len(polynomials) % 2 or any(len(polynomial) == 0 for polynomial in polynomials):
+            raise ReferenceFileError(f"{where}: {key} needs pairs of polynomials, lower and upper edge", path)
+    if any(len(pair) != 2 for pair in values.get("bkg_offsets", ())):
+        raise ReferenceFileError(f"{where}: bkg_offsets needs pairs of numbers, lower and upper limit", path)
+    if values.get("extract_width", 1.0) <= 0.0:
+        raise ReferenceFileError(f"{where}: extract_width is {values['extract_width']}; it must be positive", path)
+
+
+_SELECTORS = ("subarray", "filter", "pupil", "grating", "slit")
+
+
+def read_apcorr(path: str | Path, configuration: Mapping[str, str | None]) -> ApertureCorrection:
+    """
+    Return the aperture correction for a configuration.
+
+    Parameters
+    ----------
+    path : path-like
+        FITS with the table in its APCORR extension: as of MIRI LRS (wavelength, size, correction of shape
+        (n_wl, n_size)), NIRCam and NIRISS, or of NIRSpec (with ``pixphase``, sizes of shape (n_size, n_wl), and a
+        correction of shape (n_size, n_wl, n_phase) or (n_phase, n_size, n_wl)).
+    configuration : mapping of str to str or None
+        ``subarray``, ``filter``, ``pupil``, ``grating`` and ``slit`` of the exposure; those that the table has as
+        columns select its row, upper and lower case alike.
+
+    Returns
+    -------
+    correction : ApertureCorrection
+
+    Raises
+    ------
+    ReferenceFileError
+        If the file is no such table, or not exactly one row fits.
+    """
+    from astropy.io import fits
+
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            hdu = hdus["APCORR"]
+            columns = {name.lower(): np.asarray(hdu.data[name]) for name in hdu.columns.names}
+            unit = str(hdu.header.get("SIZEUNIT", "pixels")).strip().lower()
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ReferenceFileError(f"is no apcorr reference ({error})", path) from error
+    lacking = [name for name in ("wavelength", "size", "apcorr") if name not in columns]
+    if lacking:
+        raise ReferenceFileError(f"has no column {', '.join(lacking)} in APCORR", path)
+    selectors = [name for name in _SELECTORS if name in columns]
+    wanted = {name: str(configuration.get(name) or "").strip().upper() for name in selectors}
+    rows = np.ones(len(columns["wavelength"]), dtype=bool)
+    for name in selectors:
+        rows &= np.array([str(value).strip().upper() == wanted[name] for value in columns[name]], dtype=bool)
+    if np.count_nonzero(rows) != 1:
+        asked = ", ".join(f"{name} {value}" for name, value in wanted.items())
+        raise ReferenceFileError(
+            f"has {np.count_nonzero(rows)} rows for {asked}, needed is one; --override-apcorr N/A does without", path
+        )
+    row = int(np.flatnonzero(rows)[0])
+    return _correction({name: column[row] for name, column in columns.items()}, unit, path)
+
+
+def _correction(row: Mapping[str, Any], unit: str, path: str | Path) -> ApertureCorrection:
+    """Return a row of an apcorr table without its padding, sizes first and wavelengths last."""
+    wavelength, size, factor = (np.asarray(row[name], np.float64) for name in ("wavelength", "size", "apcorr"))
+    n_wl, n_size = (
+        _length(row.get(key), full) for key, full in (("nelem_wl", wavelength.size), ("nelem_size", len(size)))
+    )
+    phase = np.asarray(row["pixphase"], np.float64) if "pixphase" in row else None
+    if phase is None:
+        fits_layout = factor.ndim == 2 and factor.shape == (wavelength.size, size.size)
+        factor = factor[:n_wl, :n_size].T if fits_layout else factor
+        return _checked(ApertureCorrection(wavelength[:n_wl], size[:n_size], factor, None, unit), fits_layout, path)
+    if factor.shape == (*size.shape, phase.size):
+        factor = np.moveaxis(factor, -1, 0)
+    fits_layout = size.ndim == 2 and size.shape[1] == wavelength.size and factor.shape == (phase.size, *size.shape)
+    size, factor = size[:n_size, :n_wl], factor[..., :n_size, :n_wl]
+    return _checked(ApertureCorrection(wavelength[:n_wl], size, factor, phase, unit), fits_layout, path)
+
+
+def _length(value: Any, full: int) -> int:
+    """Return how many elements of a padded array count."""
+    return full if value is None or not 0 < int(value) <= full else int(value)
+
+
+def _checked(correction: ApertureCorrection, good: bool, path: str | Path) -> ApertureCorrection:
+    if not good:
+        raise ReferenceFileError("columns WAVELENGTH, SIZE, PIXPHASE and APCORR do not fit each other in shape", path)
+    if not (correction.size_unit.startswith("arcsec") or correction.size_unit.startswith("pix")):
+        raise ReferenceFileError(f"SIZEUNIT is {correction.size_unit!r}; it is pixels or arcsec", path)
+    return correction
 
 
 def read_wavelengthrange(path: str | Path) -> tuple[WavelengthRange, ...]:
@@ -178,7 +323,7 @@ def read_wavelengthrange(path: str | Path) -> tuple[WavelengthRange, ...]:
     ReferenceFileError
         If the file cannot be read or has no rows of order, filter and two limits.
     """
-    rows = _read_asdf(path).get("wavelengthrange")
+    rows: Any = _read_asdf(path).get("wavelengthrange")
     try:
         return tuple(WavelengthRange(int(a), str(b), float(c), float(d)) for a, b, c, d in rows)
     except (TypeError, ValueError) as error:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tso3.io.fitsfile import Hdu
     from tso3.io.segment import Segment
 
-__all__ = ["read_wavelength", "read_wcs", "sky_position", "wavelength_of_grid"]
+__all__ = ["pixel_scale", "read_wavelength", "read_wcs", "sky_position", "wavelength_of_grid"]
 
 _FLOATS = {-32: ">f4", -64: ">f8"}
 
@@ -153,3 +153,34 @@ def _read_image(hdu: Hdu, path: str | Path) -> NDArray[np.floating] | None:
         raise InputError(f"{hdu.name} has BITPIX {hdu.header['BITPIX']}; floating point is needed", path)
     image = np.frombuffer(_read_bytes(hdu, path), dtype=dtype).reshape(hdu.shape)
     return image.astype(image.dtype.newbyteorder("="))
+
+
+def pixel_scale(wcs: WCS, ra: float, dec: float, wavelength: float, dispersion_axis: int) -> float | None:
+    """
+    Return the size of a pixel across dispersion.
+
+    Parameters
+    ----------
+    wcs : gwcs.WCS
+        With an inverse.
+    ra, dec, wavelength : float
+        Where: degrees and micron.
+    dispersion_axis : int
+        1 if dispersion runs along x, 2 along y.
+
+    Returns
+    -------
+    scale : float or None
+        Arc seconds; None if the WCS cannot be inverted there.
+    """
+    from astropy.coordinates import angular_separation
+
+    try:
+        x, y = (float(value) for value in wcs.invert(ra, dec, wavelength, with_bounding_box=False)[:2])
+    except NotImplementedError:
+        return None
+    step = (0.0, 1.0) if dispersion_axis == 1 else (1.0, 0.0)
+    xs, ys = np.array([x, x + step[0]]), np.array([y, y + step[1]])
+    ras, decs = (np.radians(np.asarray(value, np.float64)) for value in wcs(xs, ys, with_bounding_box=False)[:2])
+    scale = float(np.degrees(angular_separation(ras[0], decs[0], ras[1], decs[1])) * 3600.0)
+    return scale if scale > 0.0 else None

@@ -1,0 +1,54 @@
+"""
+Built-in apertures: what is extracted where neither the user nor CRDS gives an extract1d reference.
+
+One table, with the source of every number.
+"""
+
+from __future__ import annotations
+
+from tso3.io.reference_files import Aperture1D
+
+__all__ = ["APERTURES", "SOURCES"]
+
+APERTURES: dict[str, tuple[Aperture1D, ...]] = {
+    "NRS_BRIGHTOBJ": (
+        Aperture1D(
+            id="ANY",
+            dispaxis=1,
+            extract_width=13.0,
+            use_source_posn=True,
+            bkg_offsets=((-32.0, -8.0), (8.0, 32.0)),
+            bkg_fit="poly",
+            bkg_order=0,
+        ),
+    ),
+    "NRC_TSGRISM": (
+        Aperture1D(
+            id="ANY",
+            dispaxis=1,
+            ystart=26.0,
+            ystop=42.0,
+            bkg_offsets=((-30.0, -9.0), (9.0, 29.0)),
+            bkg_fit="poly",
+            bkg_order=0,
+        ),
+    ),
+    "MIR_LRS-SLITLESS": (Aperture1D(id="ANY", dispaxis=2, xstart=30.0, xstop=41.0, use_source_posn=False),),
+}
+"""Apertures by EXP_TYPE."""
+
+SOURCES: dict[str, str] = {
+    "NRS_BRIGHTOBJ": (
+        "13 pixels along the WCS trace, background beyond 7 pixels from it: half widths 6 and 7 and order 0 of the"
+        " NIRSpec control file that Eureka! distributes (kevin218/Eureka, demos/JWST/S3_nirspec_fs_template.ecf)"
+    ),
+    "NRC_TSGRISM": (
+        "rows 26 to 42, background 9 pixels and more away, rows 4 to 25 and 43 to 63: the source is at row 34 of the"
+        " cutout (jwst documentation of extract_2d, NIRCam TSGRISM), half width 8 and order 0 as in Eureka!'s NIRCam"
+        " control file (kevin218/Eureka, demos/JWST/S3_nircam_wfss_template.ecf)"
+    ),
+    "MIR_LRS-SLITLESS": (
+        "columns 30 to 41, no background: jwst_miri_extract1d_0006.json, as cited in the JWST documentation"
+    ),
+}
+"""Where the numbers come from, by EXP_TYPE."""

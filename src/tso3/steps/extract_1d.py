@@ -1,0 +1,184 @@
+"""
+Spectral extraction: the spectrum of every integration, summed over a box across dispersion.
+
+Aperture weights, background weights, wavelengths, the profile by which missing pixels are completed, and the aperture
+correction are made once per exposure (`prepare`); then every block is one call (`run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.apcorr import aperture_correction
+from tso3.core.block import Block
+from tso3.core.box import BoxSums, box_extract
+from tso3.core.spectra import Spectra
+from tso3.io.dqflags import pixel_flags
+from tso3.steps.extraction_plan import Extract1DPlan, prepare
+
+__all__ = ["Extract1DPlan", "prepare", "run", "with_first_integrations"]
+
+
+def with_first_integrations(plan: Extract1DPlan, blocks: Mapping[int, Block]) -> Extract1DPlan:
+    """
+    Return the plan with the aperture correction of every segment's first integration.
+
+    Parameters
+    ----------
+    plan : Extract1DPlan
+        With ``needs_first``; any other is returned as it is.
+    blocks : mapping of int to Block
+        By index of the segment, a block that begins with its first integration, outliers flagged.
+
+    Returns
+    -------
+    plan : Extract1DPlan
+    """
+    if not plan.needs_first or plan.correction is None:
+        return plan
+    first = dict(plan.first)
+    for segment, block in blocks.items():
+        if block.start != plan.segment_bounds[segment][0]:
+            raise ValueError(
+                f"segment {segment} begins at {plan.segment_bounds[segment][0]}, the block at {block.start}"
+            )
+        npixels = _sums(plan, block, 1).npixels[0, plan.columns]
+        first[segment] = aperture_correction(plan.correction, plan.wavelength, npixels)
+    return replace(plan, first=first)
+
+
+def run(plan: Extract1DPlan, block: Block) -> Spectra:
+    """
+    Return the spectra of a block.
+
+    Parameters
+    ----------
+    plan : Extract1DPlan
+        Of its exposure.
+    block : Block
+        Some integrations in detector orientation, bad pixels NaN; only ``plan.rows`` are read. Not modified.
+
+    Returns
+    -------
+    spectra : Spectra
+        Its own integrations; they do not depend on where the block begins or ends.
+
+    Raises
+    ------
+    KeyError
+        If the plan needs the first integration of a segment and was not given it (`with_first_integrations`).
+    """
+    sums = _sums(plan, block, block.n_int)
+    sums = BoxSums(*(np.ascontiguousarray(values[:, plan.columns]) for values in vars(sums).values()))
+    used = np.where(sums.npixels > 0.0, sums.npixels, 1.0)
+    factor = _factors(plan, block, sums.npixels)
+    flux = _column(sums, plan.units.flux * factor)
+    bright = _column(
+        sums, plan.units.surf_bright * factor / (plan.box.npixels[plan.columns] if plan.complete else used)
+    )
+    level = _background_column(sums, plan.units.background / used)
+    return Spectra(
+        start=block.start,
+        header=plan.header,
+        wavelength=plan.wavelength,
+        flux=flux.value,
+        flux_error=flux.error,
+        flux_var_poisson=flux.var_poisson,
+        flux_var_rnoise=flux.var_rnoise,
+        flux_var_flat=flux.var_flat,
+        surf_bright=bright.value,
+        sb_error=bright.error,
+        sb_var_poisson=bright.var_poisson,
+        sb_var_rnoise=bright.var_rnoise,
+        sb_var_flat=bright.var_flat,
+        dq=_quality(plan, flux.value, sums.missing),
+        background=level.value,
+        bkgd_error=level.error,
+        bkgd_var_poisson=level.var_poisson,
+        bkgd_var_rnoise=level.var_rnoise,
+        bkgd_var_flat=level.var_flat,
+        npixels=sums.npixels,
+        missing_fraction=sums.missing,
+        flux_uncompleted=sums.uncompleted * (plan.units.flux * factor),
+        flux_error_temporal=np.sqrt(flux.var_poisson + flux.var_rnoise),
+        flux_var_limit=sums.limit * (plan.units.flux * factor) ** 2,
+    )
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A quantity with its variances, shape (n_int, n_wave)."""
+
+    value: NDArray[np.float64]
+    var_poisson: NDArray[np.float64]
+    var_rnoise: NDArray[np.float64]
+    var_flat: NDArray[np.float64]
+
+    @property
+    def error(self) -> NDArray[np.float64]:
+        """Root of the sum of the variances."""
+        return np.sqrt(self.var_poisson + self.var_rnoise + self.var_flat)
+
+
+def _column(sums: BoxSums, factor: NDArray[np.float64]) -> _Column:
+    """Return the sums over the aperture times a factor; zeros, also for NaN, where the factor is 0 throughout."""
+    if not factor.any():
+        return _Column(*(np.zeros_like(sums.flux) for _ in range(4)))
+    square = factor**2
+    return _Column(sums.flux * factor, sums.var_poisson * square, sums.var_rnoise * square, sums.var_flat * square)
+
+
+def _background_column(sums: BoxSums, factor: NDArray[np.float64]) -> _Column:
+    """Return the sums of the background times a factor."""
+    square = factor**2
+    return _Column(
+        sums.background * factor,
+        sums.bkgd_var_poisson * square,
+        sums.bkgd_var_rnoise * square,
+        sums.bkgd_var_flat * square,
+    )
+
+
+def _sums(plan: Extract1DPlan, block: Block, n_int: int) -> BoxSums:
+    """Return the sums over the aperture of the first integrations of a block, turned to dispersion along x."""
+    planes = [block.data, block.var_poisson, block.var_rnoise, block.var_flat]
+    box = plan.box
+    if plan.turned:
+        first, last = int(box.rows[0]), int(box.rows[-1]) + 1
+        box = box._replace(rows=box.rows - first)
+        planes = [None if p is None else np.ascontiguousarray(p[:n_int, :, first:last].swapaxes(1, 2)) for p in planes]
+    else:
+        planes = [None if p is None else p[:n_int] for p in planes]
+    data, var_poisson, var_rnoise, var_flat = planes
+    assert data is not None
+    return box_extract(box, data, var_poisson, var_rnoise, var_flat)
+
+
+def _factors(plan: Extract1DPlan, block: Block, npixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the aperture correction of every sample, shape (n_int, n_wave) or what broadcasts to it."""
+    if plan.correction is None:
+        return np.ones((1, plan.wavelength.size))
+    if plan.nominal is not None:
+        return plan.nominal[np.newaxis]
+    if not plan.needs_first:
+        return aperture_correction(plan.correction, plan.wavelength, npixels)
+    factors = np.empty((block.n_int, plan.wavelength.size))
+    for segment, (start, stop) in enumerate(plan.segment_bounds):
+        low, high = max(start, block.start), min(stop, block.stop)
+        if low < high:
+            factors[low - block.start : high - block.start] = plan.first[segment]
+    return factors
+
+
+def _quality(plan: Extract1DPlan, flux: NDArray[np.float64], missing: NDArray[np.float64]) -> NDArray[np.uint32]:
+    """Return the quality of every sample."""
+    flags = pixel_flags()
+    unknown = np.isnan(flux)
+    dq = np.where(unknown, flags["DO_NOT_USE"], 0)
+    if plan.complete:
+        dq = np.where(~unknown & (missing > 0.0), flags["FLUX_ESTIMATED"], dq)
+    return dq.astype(np.uint32)

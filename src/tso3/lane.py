@@ -22,17 +22,18 @@ from tso3.io.reader import Reader
 from tso3.parameters import Parameters
 from tso3.progress import Progress
 from tso3.result import ExposureSummary
-from tso3.steps import outlier_detection, survey, tso_photometry, white_light
+from tso3.steps import extract_1d, outlier_detection, survey, tso_photometry, white_light
 from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
 from tso3.stream import ExposureStream, StreamCounts
 
 if TYPE_CHECKING:
+    from tso3.io.reference_files import WavelengthRange
     from tso3.io.references import References
-    from tso3.io.x1dints import X1dintsWriter
+    from tso3.io.x1dints import SpectrumPlan, X1dintsWriter
 
 __all__ = ["ImagingLane", "Lane", "Setting", "SpectralLane"]
 
-_RESULT_COLUMNS = 24
+_RESULT_COLUMNS = 60
 _NUMBERS_PER_INTEGRATION = 400
 
 
@@ -53,6 +54,8 @@ class Setting:
         Name of the preset that they began with.
     references : References
         Reference files by kind.
+    wavelength_ranges : tuple of WavelengthRange or None
+        From the wavelengthrange reference, if there is one.
     bad_pixels : path-like or None
         The user's mask of bad pixels.
     max_memory, workers : int
@@ -68,6 +71,7 @@ class Setting:
     parameters: Parameters
     preset: str
     references: References
+    wavelength_ranges: tuple[WavelengthRange, ...] | None
     bad_pixels: str | Path | None
     max_memory: int
     workers: int
@@ -256,13 +260,51 @@ class SpectralLane(Lane):
     writer: X1dintsWriter | None = None
 
     def prepare(self, reader: Reader) -> None:
-        """Plan the extraction of every spectral order."""
-        self.plan = None
-        self.curves: list[white_light.WhiteLightCurve] = []
-        if self.setting.parameters.extract_1d.skip:
+        """Plan the extraction; where the archive looks at the first integration of a segment, do so."""
+        self.plan: extract_1d.Extract1DPlan | None = None
+        self.curve: white_light.WhiteLightCurve | None = None
+        parameters = self.setting.parameters
+        if parameters.extract_1d.skip:
             return
-        from tso3.steps import extract_1d
-
-        self.plan = extract_1d.prepare(
-            self.exposure, self.setting.references, self.setting.parameters.extract_1d, self.model
+        plan = extract_1d.prepare(self.exposure, self.setting.references, parameters.extract_1d, self.model)
+        self.plan = plan
+        if plan.needs_first:
+            stream = self.stream(reader)
+            first = {k: stream.single(start, start + 1) for k, (start, _) in enumerate(self.exposure.segment_bounds)}
+            self.plan = extract_1d.with_first_integrations(plan, first)
+        limits = white_light.band_limits(
+            parameters.white_light, self.setting.wavelength_ranges, plan.header.spectral_order, self.exposure.filter
         )
+        self.curve = white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits)
+
+    @property
+    def used_rows(self) -> slice:
+        """Rows of the aperture and the background."""
+        return slice(0, 0) if self.plan is None else self.plan.rows
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the spectra of one integration, and of the sums that they are made from."""
+        return 0 if self.plan is None else self.plan.wavelength.size * 8 * _RESULT_COLUMNS
+
+    @property
+    def spectrum_plans(self) -> list[SpectrumPlan]:
+        """What the product of spectra will hold of this exposure."""
+        from tso3.io.x1dplan import SpectrumPlan
+
+        return [] if self.plan is None else [SpectrumPlan(self.exposure, self.plan.header, self.plan.wavelength)]
+
+    def consume(self, block: Block) -> None:
+        """Extract one block, write its rows, and add it to the light curve."""
+        if self.plan is None or self.curve is None or self.writer is None:
+            return
+        spectra = extract_1d.run(self.plan, block)
+        self.writer.write(self.exposure.name, spectra)
+        self.curve.add(spectra)
+
+    def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return the white light."""
+        if self.curve is None:
+            return super().light_curve()
+        missing = float(np.nanmean(self.curve.missing_fraction))
+        return self.curve.flux, self.curve.limit_variance, missing

@@ -25,6 +25,7 @@ from tso3.io.catalog import write_phot, write_whitelight
 from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Observation, read_observation
 from tso3.io.metadata import Provenance
+from tso3.io.reference_files import read_wavelengthrange
 from tso3.io.references import find_references
 from tso3.io.x1dints import x1dints_writer
 from tso3.lane import ImagingLane, Lane, Setting, SpectralLane
@@ -92,12 +93,15 @@ def run(
         threads = _checked("workers", workers, available_workers())
         _checked("block_size", block_size, 1)
         observation = read_observation(inputs)
+        references = find_references(observation, overrides or {})
+        ranges = references.path("wavelengthrange")
         setting = Setting(
             observation=observation,
             folder=_folder(output_dir),
             parameters=settings,
             preset=preset,
-            references=find_references(observation, overrides or {}),
+            references=references,
+            wavelength_ranges=None if ranges is None else read_wavelengthrange(ranges),
             bad_pixels=bad_pixels,
             max_memory=memory,
             workers=threads,
@@ -159,7 +163,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     products = _collected(lanes) | {"x1dints": [path]}
     table = None
     if not setting.parameters.white_light.skip:
-        table = white_light.table(setting.observation, [light for lane in lanes for light in lane.lights])
+        table = white_light.table(setting.observation, [lane.curve for lane in lanes if lane.curve is not None])
         name = f"{setting.observation.product_name}_whtlt.ecsv"
         products["whtlt"] = [write_whitelight(setting.folder / name, table)]
     return lanes, products, table

@@ -39,7 +39,7 @@ class PhotometryQuality(IntFlag):
     NO_CENTROID = 32
     """The position of the source could not be measured."""
     DOUBTFUL_CENTROID = 64
-    """The position was measured on a source below 5 sigma, or with bad pixels left out of the box."""
+    """The position was measured on a source below 5 sigma, or with too much of its light on bad pixels."""
     NO_FIT = 128
     """The Gaussian could not be fitted."""
     PLANNED_POSITION = 256

@@ -251,6 +251,8 @@ def _run_piece(plan: PhotometryPlan, images: Images, start: int, piece: slice, k
     quality = photometry.quality.copy()
     if track is not None:
         quality |= track.quality
+        little = np.isfinite(track.x) & (photometry.missing_fraction > plan.parameters.max_missing)
+        quality[little] |= PhotometryQuality.DOUBTFUL_CENTROID
     if plan.unplaced[k]:
         quality |= PhotometryQuality.PLANNED_POSITION
     return PhotometryPart(first, x, y, track, replace(photometry, quality=quality))

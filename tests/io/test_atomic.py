@@ -107,3 +107,19 @@ def test_no_permission_is_an_output_error(tmp_path):
     folder.mkdir(mode=0o500)
     with pytest.raises(OutputError, match="no permission"), atomic_path(folder / "a"):
         pass
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
+    """A temporary file of the same product goes if it is old and nobody writes it."""
+    old, young, other = ".tso3-1-aaaaaaaa-p.fits", ".tso3-2-bbbbbbbb-p.fits", ".tso3-3-cccccccc-q.fits"
+    for name in (old, young, other, "p.fits"):
+        (tmp_path / name).write_text(name)
+    for name in (old, other):
+        os.utime(tmp_path / name, (0, 0))
+    with atomic_path(tmp_path / "p.fits") as held:
+        os.utime(held, (0, 0))
+        with atomic_path(tmp_path / "p.fits") as temporary:
+            temporary.write_text("new")
+        held.write_text("newer")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([young, other, "p.fits"])
+    assert (tmp_path / "p.fits").read_text() == "newer"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +29,9 @@ _ADVICE = {
 }
 """What to do about the system errors that a user can meet while writing."""
 
+_STALE = 600.0
+"""Age [s] from which on a temporary file that nobody writes is what a killed run has left."""
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -36,6 +41,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     At the end of the block the temporary file is flushed to disk, renamed to ``path`` (an older file of that name is
     replaced in one step), and the folder is flushed. If the block raises, the temporary file is removed and an older
     ``path`` is left as it was. A reader therefore never sees half a product.
+
+    A run that was killed (SIGKILL, power) cannot remove its temporary file; the next one that writes the same product
+    does: it removes temporary files that nobody holds open for writing and that are older than some minutes.
 
     Parameters
     ----------
@@ -67,8 +75,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     temporary = final.with_name(f".tso3-{os.getpid()}-{secrets.token_hex(4)}-{final.name[-160:]}")
+    handle = -1
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        _lock(handle)
+        _remove_stale(final)
         yield temporary
         _flush(temporary)
         os.replace(temporary, final)
@@ -80,6 +91,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if advice is None:
             raise
         raise OutputError(f"cannot be written: {advice}", final) from error
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Take the lock that says a file is being written; False if another process has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_stale(final: Path) -> None:
+    """Remove what killed runs have left of the same product."""
+    tail = f"-{final.name[-160:]}"
+    for name in os.listdir(final.parent):
+        if not (name.startswith(".tso3-") and name.endswith(tail)):
+            continue
+        left = final.with_name(name)
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime < _STALE:
+                continue
+            handle = os.open(left, os.O_WRONLY)
+            try:
+                if _lock(handle):
+                    left.unlink()
+            finally:
+                os.close(handle)
 
 
 def _advice(error: BaseException | None, ours: set[str]) -> str | None:

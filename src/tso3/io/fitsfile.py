@@ -188,16 +188,16 @@ def _read_hdu(descriptor: int, path: str | Path, index: int, offset: int, file_s
     data_size = _data_size(raw, path, index)
     cards = check_cards(raw)
     header = fits.Header.fromstring(cards.text)
-    name, version = header.get("EXTNAME", ""), header.get("EXTVER", 1)
-    name = str(name).strip().upper() if index else "PRIMARY"
+    _check_structure(header, path, index)
+    name = (header_value(header, "EXTNAME", str, path) or "").upper() if index else "PRIMARY"
+    version = header_value(header, "EXTVER", int, path)
     if data_offset + data_size > file_size:
         label = name or f"HDU {index}"
         raise InputError(
             f"is truncated: {label} ends at byte {data_offset + data_size}, the file at {file_size}; fetch it again",
             path,
         )
-    version = version if isinstance(version, int) else 1
-    return Hdu(index, name, version, header, offset, data_offset, data_size, cards.repairs)
+    return Hdu(index, name, 1 if version is None else version, header, offset, data_offset, data_size, cards.repairs)
 
 
 def _read_header(descriptor: int, path: str | Path, index: int, offset: int) -> tuple[bytes, int]:
@@ -248,6 +248,34 @@ def _data_size(raw: bytes, path: str | Path, index: int) -> int:
     if count < 0 or extra < 0:
         raise InputError(f"HDU {index}: PCOUNT or GCOUNT is negative; file damaged?", path)
     return abs(bits) // 8 * count * (extra + size)
+
+
+def _check_structure(header: fits.Header, path: str | Path, index: int) -> None:
+    """Raise if the cards that every reader relies on are missing or not in their places."""
+    axes = [f"NAXIS{i + 1}" for i in range(header["NAXIS"])] if isinstance(header.get("NAXIS"), int) else []
+    wanted = ["XTENSION" if index else "SIMPLE", "BITPIX", "NAXIS", *axes]
+    table = index and header.get("XTENSION") in ("BINTABLE", "TABLE")
+    if index:
+        wanted += ["PCOUNT", "GCOUNT"]
+    if table:
+        wanted += ["TFIELDS"]
+    for position, key in enumerate(wanted):
+        if position >= len(header) or header.cards[position].keyword != key:
+            raise InputError(f"HDU {index}: {key} is missing or not in its place; file damaged?", path)
+        if header.count(key) > 1:
+            raise InputError(f"HDU {index}: {key} is there twice (a lost END card?); file damaged?", path)
+    if not index and header["SIMPLE"] is not True:
+        raise InputError("SIMPLE is not T; file damaged?", path)
+    kind = header.get("XTENSION")
+    if kind in ("IMAGE", "BINTABLE", "TABLE") and (header["GCOUNT"] != 1 or (header["PCOUNT"] and kind != "BINTABLE")):
+        raise InputError(f"HDU {index}: PCOUNT or GCOUNT are not as in FITS; file damaged?", path)
+    if table:
+        fields = header_value(header, "TFIELDS", int, path) or 0
+        lacking = [i for i in range(1, fields + 1) if not header_value(header, f"TFORM{i}", str, path)]
+        if kind == "TABLE":
+            lacking += [i for i in range(1, fields + 1) if not header_value(header, f"TBCOL{i}", int, path)]
+        if lacking or not 0 <= fields < 1000 or header["BITPIX"] != 8 or header["NAXIS"] != 2:
+            raise InputError(f"HDU {index}: is not a table as FITS has it; file damaged?", path)
 
 
 def header_value(header: fits.Header, key: str, kind: type[T], path: str | Path) -> T | None:

@@ -26,6 +26,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 """Kinds of reference files by kind of mode."""
 
 _BUILT_IN = frozenset({"extract1d"})
+_NOT_FROM_CRDS = frozenset({"wavelengthrange"})
+"""Kinds whose CRDS files, for the modes that there are so far, hold something else than what is wanted here: the ranges
+of grism orders that stage 2 cuts out. A file that the user gives is used."""
 _NONE = "N/A"
 
 
@@ -85,8 +88,9 @@ class References:
         return self.path("gain")
 
     def used(self) -> dict[str, ReferenceUse]:
-        """Return what the products record."""
-        return {kind: ReferenceUse(reference.name, reference.source) for kind, reference in self.by_kind.items()}
+        """Return what the products record; where none is used, the record of earlier stages stays."""
+        used = (reference for reference in self.by_kind.values() if reference.source != "none")
+        return {reference.kind: ReferenceUse(reference.name, reference.source) for reference in used}
 
     def described(self) -> tuple[str, ...]:
         """Return one line for each kind."""
@@ -121,7 +125,8 @@ def find_references(observation: Observation, overrides: Mapping[str, str | Path
     for kind in overrides:
         if kind not in known:
             raise ParameterError(f"there is no reference of kind '{kind}'; there are {', '.join(known)}", "override")
-    crds = _from_crds(observation, [kind for kind in KINDS[mode.kind] if kind not in overrides])
+    wanted = [kind for kind in KINDS[mode.kind] if kind not in overrides and kind not in _NOT_FROM_CRDS]
+    crds = _from_crds(observation, wanted)
     return References({kind: _choose(kind, mode, overrides, crds) for kind in KINDS[mode.kind]})
 
 

@@ -61,9 +61,7 @@ def visit(tmp_path_factory) -> Callable[..., Visit]:
         if name not in made:
             folder = tmp_path_factory.mktemp(mode.lower())
             new = simulate(mode, folder, **arguments)
-            references = dict(new.references)
-            along_wcs = references.pop("extract1d_wcs", None)
-            made[name] = Visit(Path(new.association), tuple(new.members), references, along_wcs)
+            made[name] = Visit(Path(new.association), tuple(new.members), dict(new.references), new.extract1d_wcs)
         return made[name]
 
     return make

@@ -38,9 +38,11 @@ class SimulatedVisit:
     truths : mapping of str to Path
         Truth file by exposure stem (``jw..._00001_nrs1``).
     references : mapping of str to Path
-        Reference files by type.
+        Reference files by type, as `tso3.run` takes them for ``overrides``.
     product_name : str
         Name of the product in the association.
+    extract1d_wcs : Path or None
+        Another ``extract1d`` reference, whose aperture follows the trace of the world coordinates; None for imaging.
     """
 
     association: Path
@@ -48,6 +50,7 @@ class SimulatedVisit:
     truths: Mapping[str, Path]
     references: Mapping[str, Path]
     product_name: str
+    extract1d_wcs: Path | None = None
 
 
 def simulate(
@@ -155,7 +158,9 @@ def simulate(
         progress.finish()
     ordered = tuple(written[key] for key in sorted(written))
     association, product = _write_association(folder, instrument, area, ordered)
-    return SimulatedVisit(association, ordered, MappingProxyType(truths), MappingProxyType(references), product)
+    along_wcs = references.pop("extract1d_wcs", None)
+    references_by_type = MappingProxyType(references)
+    return SimulatedVisit(association, ordered, MappingProxyType(truths), references_by_type, product, along_wcs)
 
 
 def _write_exposure(

@@ -87,7 +87,7 @@ def run_and_report(request: Request) -> RunResult:
 
         print_summary(result, figures=figures, preset=preset)
     for text in result.warnings:
-        if text not in shown:
+        if " ".join(text.split()) not in shown:
             sys.stderr.write(f"tso3: warning: {text}\n")
     return result
 

@@ -231,7 +231,7 @@ def plot_white_light(
         artists.append(bars)
     if curves:
         ax.set_xlabel(_time_label(curves[0], mid_transit))
-        ax.legend(loc="best", handletextpad=0.2)
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, handletextpad=0.2, borderpad=0.2)
     ax.set_ylabel("relative flux" + (" (shifted)" if len(curves) > 1 and step else ""))
     return artists
 

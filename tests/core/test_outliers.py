@@ -178,6 +178,16 @@ def test_row_ranges_in_threads_give_the_same_bits():
     assert sum(part.n_flagged for part in parts).tolist() == whole.n_flagged.tolist()
 
 
+def test_finite_bad_samples_spoil_a_static_median_only_where_they_are_let_in():
+    data = noise(20)
+    mask = np.zeros(data.shape, bool)
+    data[:11, 0, 0] = 500
+    mask[:11, 0, 0] = True
+    assert not flags(data, mask=mask).outlier.any()
+    archive = flags(data, mask=np.isnan(data), maxiters=1, min_valid=1, flag_masked=True).outlier
+    assert np.argwhere(archive).tolist() == [[i, 0, 0] for i in range(11, 20)]
+
+
 @pytest.mark.parametrize("factor", [0.25, 8.0])
 def test_scaling_data_and_errors_scales_the_median_and_keeps_the_flags(factor):
     data = noise(40)

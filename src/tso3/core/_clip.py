@@ -16,7 +16,7 @@ import numpy as np
 from tso3.core._lanes import STRIDE, Lanes, inner, select_median
 from tso3.core._planes import Place, Plane
 
-__all__ = ["ClipRule", "Planes", "clip_row", "clip_searched", "forget_thresholds", "note_thresholds"]
+__all__ = ["ClipRule", "Planes", "clip_marked", "forget_thresholds", "mark_suspects", "note_thresholds"]
 
 _LOW, _LOW_BEFORE, _HIGH, _HIGH_BEFORE = (np.uint64(k * STRIDE) for k in (2, 3, 4, 5))  # of Lanes.floats
 _SUSPECT = np.uint64(3 * STRIDE)  # of Lanes.ints
@@ -85,7 +85,7 @@ def note_thresholds(planes: Planes, place: Place, n: int, snr: Any, begin: bool,
 
 @inner
 def _suspects(lanes: Lanes, n: int) -> Any:
-    """Mark the lanes in whose window something may be too far from the median; return their number."""
+    """Mark the lanes in whose sorted window an end may be too far from the median; return their number."""
     window, centre, bounds, suspect = lanes.window, lanes.centre, lanes.floats, lanes.ints
     last = np.uint64((lanes.cursor[1] - lanes.cursor[0] - 1) * STRIDE)
     found = np.int32(0)
@@ -98,20 +98,22 @@ def _suspects(lanes: Lanes, n: int) -> Any:
 
 
 @inner
-def clip_row(planes: Planes, place: Place, n: int, rule: ClipRule, lanes: Lanes) -> None:
-    """Replace the medians of n lanes by those of their clipped windows, where clipping changes something."""
-    if _suspects(lanes, n) == 0:
-        return
-    for lane in range(n):
-        if lanes.ints[3 * STRIDE + lane] != 0 and not _trim_lane(rule, lanes, lane):
-            _clip_lane(planes, place, rule, lanes, lane)
+def mark_suspects(lanes: Lanes, n: int, keep_sorted: bool) -> Any:
+    """Mark the lanes in whose window something may be too far from the median; return whether there are any."""
+    if keep_sorted:
+        return _suspects(lanes, n)
+    for lane in range(np.uint64(n)):
+        lanes.ints[_SUSPECT + lane] = 1
+    return np.int32(n)
 
 
 @inner
-def clip_searched(planes: Planes, place: Place, n: int, rule: ClipRule, lanes: Lanes) -> None:
-    """Do what `clip_row` does, for a window that is not kept sorted."""
+def clip_marked(planes: Planes, place: Place, n: int, rule: ClipRule, lanes: Lanes, keep_sorted: bool) -> None:
+    """Replace the medians of the marked lanes by those of their clipped windows."""
     for lane in range(n):
-        if lanes.centre[lane] == lanes.centre[lane]:
+        if lanes.ints[3 * STRIDE + lane] == 0 or lanes.centre[lane] != lanes.centre[lane]:
+            continue
+        if not (keep_sorted and _trim_lane(rule, lanes, lane)):
             _clip_lane(planes, place, rule, lanes, lane)
 
 

@@ -190,12 +190,16 @@ def _slide_four(window: Array, at: Any, floats: Array, n: int) -> None:
 
 
 @inner
-def _slide(lanes: Lanes, n: int) -> None:
-    """Replace the old sample by the new one in the sorted window of every lane; the new one is used up."""
+def _slide(lanes: Lanes, n: int, size: int) -> None:
+    """
+    Replace the old sample by the new one in the sorted window of every lane; the new one is used up.
+
+    `size` is the length of the window before or after, whichever is greater: the rows behind it are +inf and stay so.
+    """
     window, floats, ints = lanes.window, lanes.floats, lanes.ints
     for lane in range(np.uint64(n)):
         ints[_COUNT + lane] += ints[_ENTERED + lane] - ints[_LEFT + lane]
-    last = window.size // STRIDE - 1
+    last = size - 1
     k = 0
     while k + 4 <= last:
         _slide_four(window, np.uint64(k * STRIDE), floats, n)
@@ -224,19 +228,16 @@ def seek(data: Plane, mask: Plane, at: Place, n: int, lanes: Lanes, lo: int, hi:
             lanes.ints[lane] = 0
         cursor[0] = cursor[1] = lo
     while cursor[0] < lo or cursor[1] < hi:
-        if cursor[0] < lo:
-            place = (at[0] + cursor[0] * data.step_int, at[1] + cursor[0] * mask.step_int)
-            _load(data, mask, place, n, _OLD, lanes)
-            cursor[0] += 1
-        else:
-            _absent(n, _OLD, lanes)
-        if cursor[1] < hi:
-            place = (at[0] + cursor[1] * data.step_int, at[1] + cursor[1] * mask.step_int)
-            _load(data, mask, place, n, _NEW, lanes)
-            cursor[1] += 1
-        else:
-            _absent(n, _NEW, lanes)
-        _slide(lanes, n)
+        size = cursor[1] - cursor[0]
+        for side in range(2):  # leaving, entering
+            t = cursor[side]
+            if t < (lo if side == 0 else hi):
+                place = (at[0] + t * data.step_int, at[1] + t * mask.step_int)
+                _load(data, mask, place, n, np.uint64(side * STRIDE), lanes)
+                cursor[side] += 1
+            else:
+                _absent(n, np.uint64(side * STRIDE), lanes)
+        _slide(lanes, n, max(size, cursor[1] - cursor[0]))
 
 
 @inner

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from tso3.core._clip import ClipRule, Planes, clip_row, clip_searched, forget_thresholds, note_thresholds
+from tso3.core._clip import ClipRule, Planes, clip_marked, forget_thresholds, mark_suspects, note_thresholds
 from tso3.core._lanes import LANES, Lanes, copy_row, inner, make_lanes, median_row, search_row, seek
 from tso3.core._planes import Array, Place, flatten, merge_rows
 from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
@@ -171,15 +171,8 @@ def _flag_outliers(
             place = (y * data.step_row + x, y * err.step_row + x, y * mask.step_row + x)
             cursor[0] = cursor[1] = 0
             for i in range(n_int):
-                if cursor[0] == lo[i] and cursor[1] == hi[i]:
-                    pass
-                elif depth > 0:
+                if cursor[0] != lo[i] or cursor[1] != hi[i]:
                     _follow(planes, place, n, (lo[i], hi[i], depth, fewest), rule, lanes)
-                else:
-                    cursor[0], cursor[1] = lo[i], hi[i]
-                    search_row(data, mask, (place[0], place[2]), n, fewest, lanes)
-                    if rule.maxiters > 1:
-                        clip_searched(planes, place, n, rule, lanes)
                 t = start + i
                 at = (place[0] + t * data.step_int, place[1] + t * err.step_int, place[2] + t * mask.step_int)
                 n_flagged[i] += _compare(planes, at, n, rule, flag_masked, lanes.centre, outlier[i, y, x:])
@@ -193,17 +186,24 @@ def _follow(
 ) -> None:
     """Bring the medians of n lanes to the window (lo, hi, depth, fewest), clipping included."""
     lo, hi, depth, fewest = window
-    first = lanes.cursor[1]
-    if lo < lanes.cursor[0] or hi < first or lo >= first:
-        first = lo
-        forget_thresholds(lanes, n)
-    seek(planes.data, planes.mask, (place[0], place[2]), n, lanes, lo, hi)
-    median_row(lanes, n, fewest)
-    if rule.maxiters > 1:
-        for t in range(first, hi):
-            at = (place[0], place[1] + t * planes.err.step_int, place[2] + t * planes.mask.step_int)
-            note_thresholds(planes, at, n, rule.snr, t % depth == 0, lanes)
-        clip_row(planes, place, n, rule, lanes)
+    data, err, mask = planes
+    at = (place[0], place[2])
+    if depth > 0:
+        first = lanes.cursor[1]
+        if lo < lanes.cursor[0] or hi < first or lo >= first:
+            first = lo
+            forget_thresholds(lanes, n)
+        seek(data, mask, at, n, lanes, lo, hi)
+        median_row(lanes, n, fewest)
+        if rule.maxiters > 1:
+            for t in range(first, hi):
+                here = (place[0], place[1] + t * err.step_int, place[2] + t * mask.step_int)
+                note_thresholds(planes, here, n, rule.snr, t % depth == 0, lanes)
+    else:
+        lanes.cursor[0], lanes.cursor[1] = lo, hi
+        search_row(data, mask, at, n, fewest, lanes)
+    if rule.maxiters > 1 and mark_suspects(lanes, n, depth > 0) != 0:
+        clip_marked(planes, place, n, rule, lanes, depth > 0)
 
 
 @inner

@@ -109,27 +109,27 @@ def read_wcs(path: str | Path) -> WCS | None:
         If the extension cannot be read.
     """
     state = os.stat(path)
-    return _cached_wcs(str(path), state.st_mtime_ns, state.st_size)
+    return _cached_wcs(str(path), state.st_mtime_ns, state.st_size)[0]
 
 
 @lru_cache(maxsize=8)
-def _cached_wcs(path: str, mtime_ns: int, size: int) -> Any:
-    """Read a WCS once per version of a file."""
+def _cached_wcs(path: str, mtime_ns: int, size: int) -> tuple[Any, Any]:
+    """Return a WCS and the open tree whose arrays it may still have to load, once per version of a file."""
     del mtime_ns, size
+    import warnings
+
     import asdf
     from asdf.exceptions import AsdfWarning
     from yaml import YAMLError
 
     hdu = next((h for h in scan_hdus(path) if h.name == "ASDF"), None)
     if hdu is None:
-        return None
-    import warnings
-
+        return None, None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AsdfWarning)  # versions newer or older than the writer's
-            with asdf.open(io.BytesIO(_read_bytes(hdu, path))) as tree:
-                return tree.tree.get("meta", {}).get("wcs")
+            tree = asdf.open(io.BytesIO(_read_bytes(hdu, path)))
+            return tree.tree.get("meta", {}).get("wcs"), tree
     except (ValueError, OSError, YAMLError, AttributeError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"its ASDF extension cannot be read ({reason}); fetch the file again", path) from error

@@ -231,6 +231,8 @@ def plot_white_light(
         artists.append(bars)
     if curves:
         ax.set_xlabel(_time_label(curves[0], mid_transit))
+        if curves[0].time_name == "integration":
+            ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, handletextpad=0.2, borderpad=0.2)
     ax.set_ylabel("relative flux" + (" (shifted)" if len(curves) > 1 and step else ""))
     return artists

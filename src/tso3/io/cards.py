@@ -145,24 +145,31 @@ def check_cards(raw: bytes) -> Cards:
 
 def _repair(raw: bytes, continued: bool) -> tuple[str | None, str | None]:
     """Return the card (None: leave it out) and what was done to it (None: nothing)."""
-    shown = repr(raw.decode("latin-1").rstrip()).replace('"', "'")
-    shown = f"({shown if len(shown) < 40 else shown[:36] + '...' + shown[-1]})"
-    change = None
-    if any(not 32 <= byte < 127 for byte in raw):
-        raw = bytes(byte if 32 <= byte < 127 else ord("?") for byte in raw)
-        change = f"{shown} holds characters that are not ASCII; they are replaced by '?'"
-    card = raw.decode("ascii")
-    dropped = f"{shown} is not valid FITS and is left out"
+    card, change = raw.decode("latin-1"), None
+    if not (card.isascii() and card.isprintable()):
+        change = f"{_shown(card)} holds characters that are not ASCII; they are replaced by '?'"
+        card = "".join(c if " " <= c <= "~" else "?" for c in card)
+    if _valid(card, continued):
+        return card, change
+    return None, f"{_shown(raw.decode('latin-1'))} is not valid FITS and is left out"
+
+
+def _shown(card: str) -> str:
+    """Return the beginning of a card, for a message."""
+    text = repr(card.rstrip()).replace('"', "'")
+    return f"({text if len(text) < 40 else text[:36] + '...' + text[-1]})"
+
+
+def _valid(card: str, continued: bool) -> bool:
+    """Whether a card of printable characters is one that the standard knows."""
     keyword = card[:8]
     if keyword in ("        ", "COMMENT ", "HISTORY "):
-        return card, change
+        return True
     if keyword == "CONTINUE":
-        return (card, change) if continued and _CONTINUE.match(card[8:]) else (None, dropped)
+        return continued and _CONTINUE.match(card[8:]) is not None
     if keyword == "HIERARCH":
-        return (card, change) if _HIERARCH.match(card[8:]) else (None, dropped)
-    if _KEYWORD.match(keyword) is None or card[8:10] != "= " or _VALUE.match(card[10:]) is None:
-        return None, dropped
-    return card, change
+        return _HIERARCH.match(card[8:]) is not None
+    return card[8:10] == "= " and _KEYWORD.match(keyword) is not None and _VALUE.match(card[10:]) is not None
 
 
 def _raise_wcsaxes(cards: list[str]) -> str | None:

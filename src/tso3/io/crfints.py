@@ -30,6 +30,7 @@ from tso3.io.segment import Segment
 __all__ = ["CrfintsRecord", "CrfintsWriter", "crfints_name"]
 
 _CHUNK = 16 * 2**20
+_WORTH_FLUSHING = 2**20
 
 
 def crfints_name(segment: Segment, asn_id: str | None = None) -> str:
@@ -192,6 +193,9 @@ class CrfintsWriter:
                 done += os.pwrite(self._descriptor, view[done:], offset + done)
             except OSError as error:
                 raise OutputError(f"cannot be written: {_reason(error)}", self.path) from error
+        if len(view) >= _WORTH_FLUSHING:
+            # begins to write these pages to disk (and waits for nothing), so that little is left to flush at the end
+            os.posix_fadvise(self._descriptor, offset, len(view), os.POSIX_FADV_DONTNEED)
 
     def _flush(self) -> None:
         """Begin to flush while other segments are still being computed; errors are kept for the end."""

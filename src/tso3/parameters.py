@@ -121,6 +121,8 @@ class Extract1D(StepParameters):
     """Centre the aperture on the source position of the WCS; by default as the reference says."""
     position_offset: float = Field(0.0, json_schema_extra={"unit": "pixel"})
     """Shift of the aperture across dispersion."""
+    trace_origin: Literal["image", "box"] = "image"
+    """Where columns are counted from when the WCS trace is interpolated: the image, or (the archive) the WCS's box."""
     smoothing_length: int | None = Field(None, ge=0, json_schema_extra={"unit": "pixel"})
     """Odd length of the boxcar along dispersion that smooths the background; by default as the reference says."""
     bkg_fit: Literal["poly", "mean", "median"] | None = None
@@ -193,7 +195,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "psf_fit": "trf",
             "error_weights": "photutils",
         },
-        "extract_1d": {"missing": "drop", "apcorr_npixels": "first"},
+        "extract_1d": {"missing": "drop", "apcorr_npixels": "first", "trace_origin": "box"},
         "x1dints": {"layout": "segment", "source_type_column": False},
     },
 }

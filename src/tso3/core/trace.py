@@ -260,7 +260,12 @@ def slit_position(
 
 
 def slit_trace(
-    to_slit: Transform, to_detector: Transform, box: BoundingBox, source: tuple[float, float], n_wave: int
+    to_slit: Transform,
+    to_detector: Transform,
+    box: BoundingBox,
+    source: tuple[float, float],
+    n_wave: int,
+    from_box: bool = False,
 ) -> NDArray[np.float64]:
     """
     Return the trace of a source in a slit.
@@ -280,6 +285,9 @@ def slit_trace(
         Position of the source in the slit frame.
     n_wave : int
         Number of columns of the image.
+    from_box : bool, optional
+        Count columns from the edge of the bounding box when the trace is interpolated, as ``jwst`` does: the same where
+        the box begins with the image, else each column is given the position of one further left.
 
     Returns
     -------
@@ -297,7 +305,8 @@ def slit_trace(
     wave = np.linspace(np.nanmin(wavelengths), np.nanmax(wavelengths), count)
     trace_x, trace_y = to_detector(np.full(count, source[0]), np.full(count, source[1]), wave)[:2]
     target = np.arange(max(first, 0), min(first + count, n_wave))
-    trace[target] = _interpolate_linear(target.astype(np.float64), np.asarray(trace_x), np.asarray(trace_y))
+    columns = target.astype(np.float64) - (first if from_box else 0)
+    trace[target] = _interpolate_linear(columns, np.asarray(trace_x), np.asarray(trace_y))
     return trace
 
 

@@ -270,7 +270,7 @@ def _source_offset(
         wanted = exposure.mode.exp_type in _FOLLOWS_SOURCE
     if not wanted:
         return 0.0, None
-    source = _slit_source(exposure, frame)
+    source = _slit_source(exposure, frame, parameters.trace_origin == "box")
     if isinstance(source, str):
         warnings.warn(f"{_file(exposure)}: {source}; the aperture stays where it is", Tso3Warning, stacklevel=4)
         return 0.0, None
@@ -280,7 +280,9 @@ def _source_offset(
     return row - aperture_centre(nominal, column)[0], trace
 
 
-def _slit_source(exposure: Exposure, frame: _Frame) -> tuple[int, float, NDArray[np.float64] | None] | str:
+def _slit_source(
+    exposure: Exposure, frame: _Frame, from_box: bool
+) -> tuple[int, float, NDArray[np.float64] | None] | str:
     """Return column and row of the source in mid-spectrum and its trace; or why there are none."""
     if exposure.mode.exp_type not in _FOLLOWS_SOURCE:
         return f"the position of the source is not known from the WCS for {exposure.mode.exp_type}"
@@ -296,10 +298,9 @@ def _slit_source(exposure: Exposure, frame: _Frame) -> tuple[int, float, NDArray
     position = slit_position(wcs, to_detector, box, (float(x), float(y)), scale)
     if position is None:
         return "the WCS puts the source outside the slit's image"
-    trace = slit_trace(
-        wcs.get_transform("detector", "slit_frame"), to_detector, box, (float(x), float(y)), frame.shape[1]
-    )
-    return position.column, position.row, trace
+    to_slit = wcs.get_transform("detector", "slit_frame")
+    trace = slit_trace(to_slit, to_detector, box, (float(x), float(y)), frame.shape[1], from_box)
+    return position.column, position.row, trace if np.isfinite(trace).any() else None
 
 
 def _bounding_box(wcs: Any, shape: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:

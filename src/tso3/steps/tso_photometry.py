@@ -4,7 +4,7 @@ Aperture photometry: parameters, references and blocks in, a table of one row pe
 Where the boxes and the fixed aperture sit must be known before the first block is measured. By default the reference
 image of the survey tells (``centroid_span = survey``), and one pass over the data is enough. The archive takes medians
 of the centroids of all integrations of a segment, twice: those passes are made by `locate` and `settle`, which a
-caller repeats until `PhotometryPlan.ready`. Nothing but numbers per integration is kept, 48 bytes from a pass and 176
+caller repeats until `PhotometryPlan.ready`. Nothing but numbers per integration is kept, 48 bytes from a pass and 184
 from the photometry, so memory does not depend on the size of the images, and no result on the cut into blocks.
 """
 

@@ -105,6 +105,16 @@ def make_space(n: int) -> Space:
     """
     Return room for a problem of ``n`` unknowns, without bounds.
 
+    Parameters
+    ----------
+    n : int
+        Number of unknowns.
+
+    Returns
+    -------
+    space : Space
+        To be filled by the other functions of this module; one thread at a time.
+
     Examples
     --------
     >>> from tso3.core.trust_region import make_space

@@ -275,7 +275,8 @@ class SpectralLane(Lane):
         limits = white_light.band_limits(
             parameters.white_light, self.setting.wavelength_ranges, plan.header.spectral_order, self.exposure.filter
         )
-        self.curve = white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits)
+        expected = plan.expected if parameters.white_light.missing == "complete" else None
+        self.curve = white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits, expected)
 
     @property
     def used_rows(self) -> slice:

@@ -159,6 +159,8 @@ class WhiteLight(StepParameters):
     """Shortest wavelength in the sum; by default the wavelengthrange reference's, else no limit."""
     max_wavelength: float | None = Field(None, json_schema_extra={"unit": "micron"})
     """Longest wavelength in the sum; by default the wavelengthrange reference's, else no limit."""
+    missing: Literal["complete", "drop"] = "complete"
+    """Samples that are not valid: sums are completed from the spectrum of the exposure's model, or lack them."""
 
 
 class Parameters(StepParameters):
@@ -196,6 +198,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "error_weights": "photutils",
         },
         "extract_1d": {"missing": "drop", "apcorr_npixels": "first", "trace_origin": "box"},
+        "white_light": {"missing": "drop"},
         "x1dints": {"layout": "segment", "source_type_column": False},
     },
 }

@@ -86,6 +86,8 @@ class WhiteLightCurve:
         Wavelengths [micron].
     limits : (float or None, float or None)
         Of the band [micron].
+    expected : ndarray of float, shape (n_wave,), optional
+        Spectrum by which sums that lack samples are completed; by default they are not.
 
     Attributes
     ----------
@@ -98,7 +100,7 @@ class WhiteLightCurve:
     n_valid : ndarray of int64, shape (n_int,)
         Wavelengths in the sum.
     missing_fraction : ndarray of float64, shape (n_int,)
-        Mean share of the light on bad pixels over the band.
+        Share of the light of the band that fell on bad pixels or in samples that are not valid.
     """
 
     def __init__(
@@ -107,11 +109,13 @@ class WhiteLightCurve:
         header: SpectrumHeader,
         wavelength: NDArray[np.float64],
         limits: tuple[float | None, float | None] = (None, None),
+        expected: NDArray[np.float64] | None = None,
     ) -> None:
         n = exposure.n_int
         self.exposure = exposure
         self.header = header
         self._inside = in_band(wavelength, *limits)
+        self._expected = expected
         self.flux, self.flux_error, self.flat_error, self.limit_variance, self.missing_fraction = (
             np.full(n, np.nan) for _ in range(5)
         )
@@ -128,14 +132,25 @@ class WhiteLightCurve:
         """
         here = slice(spectra.start, spectra.stop)
         temporal = spectra.flux_var_poisson + spectra.flux_var_rnoise
-        sums = band_sum(spectra.flux, temporal, self._inside)
+        sums = band_sum(spectra.flux, temporal, self._inside, self._expected)
+        flat = band_sum(spectra.flux, spectra.flux_var_flat, self._inside, self._expected)
+        ideal = band_sum(spectra.flux, spectra.flux_var_limit, self._inside, self._expected)
         self.flux[here] = sums.flux
         self.flux_error[here] = np.sqrt(sums.variance)
         self.n_valid[here] = sums.n_valid
-        self.flat_error[here] = np.sqrt(band_sum(spectra.flux, spectra.flux_var_flat, self._inside).variance)
-        self.limit_variance[here] = band_sum(spectra.flux, spectra.flux_var_limit, self._inside).variance
-        missing = spectra.missing_fraction[:, self._inside]
-        self.missing_fraction[here] = missing.mean(axis=1) if missing.shape[1] else np.nan
+        self.flat_error[here] = np.sqrt(flat.variance)
+        self.limit_variance[here] = ideal.variance * ideal.kept  # of the whole band: as if nothing were missing
+        self.missing_fraction[here] = self._missing(spectra)
+
+    def _missing(self, spectra: Spectra) -> NDArray[np.float64]:
+        """Return the share of the light that is missing, samples that are not valid included."""
+        lost = np.where(np.isfinite(spectra.flux), spectra.missing_fraction, 1.0)
+        light = np.ones(spectra.n_wave) if self._expected is None else self._expected
+        light = np.where(self._inside & (light > 0.0), light, 0.0)
+        whole = light.sum()
+        if not whole > 0.0:
+            return np.full(spectra.n_int, np.nan)
+        return np.array([float((row * light).sum() / whole) for row in lost])
 
     @property
     def scatter_ppm(self) -> float:

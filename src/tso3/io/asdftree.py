@@ -48,6 +48,23 @@ def tree_value(content: bytes, path: Sequence[str]) -> str | None:
     r"""
     Return the text of a scalar in the tree, None if there is none at that path.
 
+    Parameters
+    ----------
+    content : bytes
+        The ASDF file as it is embedded.
+    path : sequence of str
+        Keys from the root on.
+
+    Returns
+    -------
+    text : str or None
+        As it is written, without its quotes.
+
+    Raises
+    ------
+    InputError
+        If it is no ASDF file or its tree is damaged.
+
     Examples
     --------
     >>> from tso3.io.asdftree import tree_value
@@ -230,6 +247,16 @@ def _set_extra(root: Any, extra: Sequence[ExtraCard]) -> list[Edit]:
 def _yaml(value: Any) -> str:
     """
     Return a plain value as YAML on one line (which JSON is, but for numbers that are not finite).
+
+    Parameters
+    ----------
+    value : str, bool, int, float, None, mapping or list
+        Of plain values throughout.
+
+    Returns
+    -------
+    text : str
+        YAML in flow style.
 
     Examples
     --------

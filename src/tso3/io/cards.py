@@ -94,6 +94,18 @@ def fit_comment(value: object, comment: str) -> str:
 
     A string that does not fit one card is continued on further ones, where there is room for all of it.
 
+    Parameters
+    ----------
+    value : str, bool, int or float
+        Value of the card.
+    comment : str
+        Its comment.
+
+    Returns
+    -------
+    fitting : str
+        The beginning of the comment.
+
     Examples
     --------
     >>> from tso3.io.cards import fit_comment

@@ -44,6 +44,11 @@ def crfints_name(segment: Segment, asn_id: str | None = None) -> str:
     asn_id : str, optional
         Identifier of the association, left out if None or if the stem ends in it already.
 
+    Returns
+    -------
+    name : str
+        Without a folder.
+
     Examples
     --------
     >>> from types import SimpleNamespace

@@ -106,6 +106,11 @@ def plan_crfints(segment: Segment, descriptor: int, filename: str, record: Crfin
     record : CrfintsRecord
         What the headers say.
 
+    Returns
+    -------
+    pieces : list of Piece
+        In the order of the input, one after the other.
+
     Raises
     ------
     InputError

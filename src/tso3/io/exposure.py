@@ -354,6 +354,16 @@ def _common_name(names: Sequence[str]) -> str:
     """
     Return what names share at their beginning, up to a separator.
 
+    Parameters
+    ----------
+    names : sequence of str
+        At least one.
+
+    Returns
+    -------
+    common : str
+        ``tso3`` if they share nothing.
+
     Examples
     --------
     >>> from tso3.io.exposure import _common_name

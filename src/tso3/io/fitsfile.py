@@ -71,6 +71,16 @@ def padded(size: int) -> int:
     """
     Return a size in bytes, filled up to whole FITS blocks.
 
+    Parameters
+    ----------
+    size : int
+        Bytes.
+
+    Returns
+    -------
+    filled : int
+        The next multiple of 2880.
+
     Examples
     --------
     >>> from tso3.io.fitsfile import padded
@@ -83,6 +93,16 @@ def padded(size: int) -> int:
 def open_readonly(path: str | Path) -> int:
     """
     Open a file for positioned reads and return its descriptor.
+
+    Parameters
+    ----------
+    path : path-like
+        A regular file.
+
+    Returns
+    -------
+    descriptor : int
+        The caller closes it.
 
     Raises
     ------
@@ -108,6 +128,20 @@ def open_readonly(path: str | Path) -> int:
 def pread_exactly(descriptor: int, size: int, offset: int, path: str | Path) -> bytes:
     """
     Return ``size`` bytes at ``offset``.
+
+    Parameters
+    ----------
+    descriptor : int
+        The file, open for reading.
+    size, offset : int
+        Bytes.
+    path : path-like
+        The file, for the message.
+
+    Returns
+    -------
+    data : bytes
+        Exactly ``size`` of them.
 
     Raises
     ------
@@ -292,6 +326,11 @@ def header_value(header: fits.Header, key: str, kind: type[T], path: str | Path)
         ``int``, ``float`` (an integer will do), ``bool`` or ``str``.
     path : path-like
         File, for the message.
+
+    Returns
+    -------
+    value : int, float, bool, str or None
+        Strings without blanks around them.
 
     Raises
     ------

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tso3.io.dqflags import pixel_flags
 from tso3.io.segment import PLANES
 
 __all__ = ["bad_mask", "patch"]
@@ -102,10 +103,8 @@ def patch(
 @lru_cache
 def _flags() -> tuple[int, int]:
     """Return DO_NOT_USE, and DO_NOT_USE with OUTLIER."""
-    from stdatamodels.jwst.datamodels import dqflags
-
-    do_not_use = int(dqflags.pixel["DO_NOT_USE"])
-    return do_not_use, do_not_use | int(dqflags.pixel["OUTLIER"])
+    flags = pixel_flags()
+    return flags["DO_NOT_USE"], flags["DO_NOT_USE"] | flags["OUTLIER"]
 
 
 def _word(value: int, like: np.dtype[np.generic]) -> np.uint32:

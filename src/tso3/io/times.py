@@ -72,6 +72,16 @@ def concatenate_times(parts: tuple[IntTimes, ...]) -> IntTimes:
     """
     Return the times of several segments as one record; its source is the least certain one.
 
+    Parameters
+    ----------
+    parts : tuple of IntTimes
+        In time order; at least one.
+
+    Returns
+    -------
+    times : IntTimes
+        All integrations.
+
     Examples
     --------
     >>> import numpy as np
@@ -192,6 +202,16 @@ def _header_cadence(header: fits.Header, path: Path) -> tuple[float | None, tupl
 def _ranges(numbers: NDArray[np.generic]) -> str:
     """
     Return sorted integers as text: ``1-3, 7``; no more than three runs are spelled out.
+
+    Parameters
+    ----------
+    numbers : ndarray
+        In any order; repetitions count once.
+
+    Returns
+    -------
+    text : str
+        For a message.
 
     Examples
     --------

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tso3.errors import InputError
 from tso3.io.cards import check_cards, parse_value
-from tso3.io.fitsfile import padded, read_table, scan_hdus
+from tso3.io.fitsfile import padded, scan_hdus
+from tso3.io.fitstable import read_table
 
 
 def card(text):

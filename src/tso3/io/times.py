@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.errors import Tso3Warning
-from tso3.io.fitsfile import Hdu, header_value, read_table
+from tso3.io.fitsfile import Hdu, header_value
+from tso3.io.fitstable import read_table
 
 if TYPE_CHECKING:
     from astropy.io import fits

@@ -25,7 +25,8 @@ class SpatialProfile:
     Attributes
     ----------
     profile : ndarray, shape (n_rows, n_wave)
-        Not negative; its sum with the aperture weights is 1 in every column. NaN in columns where it is not known.
+        Its sum with the aperture weights is 1 in every column; it may be negative where the background was subtracted
+        too high. NaN in columns where it is not known.
     spectrum : ndarray, shape (n_wave,)
         Light of the reference image in the whole aperture, missing pixels completed; NaN where that is not known.
     half_width : ndarray of int64, shape (n_wave,)
@@ -133,7 +134,7 @@ def _normalised(
     total = _running_sum(light[np.newaxis], half_width)[0]
     share = _running_sum(image, half_width)
     share = np.where(total > 0.0, share / np.where(total > 0.0, total, 1.0), np.nan)
-    share = np.where(aperture > 0.0, np.maximum(share, 0.0), 0.0)
+    share = np.where(aperture > 0.0, share, 0.0)
     weight = (aperture * share).sum(axis=0)
     known = (weight > 0.0) & (total > 0.0)
     return np.where(known, share / np.where(known, weight, 1.0), np.nan)

@@ -95,14 +95,14 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
         sb_var_poisson=bright.var_poisson,
         sb_var_rnoise=bright.var_rnoise,
         sb_var_flat=bright.var_flat,
-        dq=_quality(plan, flux.value, sums.missing),
+        dq=_quality(plan, flux.value, sums.npixels),
         background=level.value,
         bkgd_error=level.error,
         bkgd_var_poisson=level.var_poisson,
         bkgd_var_rnoise=level.var_rnoise,
         bkgd_var_flat=level.var_flat,
         npixels=sums.npixels,
-        missing_fraction=sums.missing,
+        missing_fraction=np.maximum(sums.missing, 0.0),
         flux_uncompleted=sums.uncompleted * (plan.units.flux * factor),
         flux_error_temporal=np.sqrt(flux.var_poisson + flux.var_rnoise),
         flux_var_limit=sums.limit * (plan.units.flux * factor) ** 2,
@@ -174,11 +174,12 @@ def _factors(plan: Extract1DPlan, block: Block, npixels: NDArray[np.float64]) ->
     return factors
 
 
-def _quality(plan: Extract1DPlan, flux: NDArray[np.float64], missing: NDArray[np.float64]) -> NDArray[np.uint32]:
+def _quality(plan: Extract1DPlan, flux: NDArray[np.float64], npixels: NDArray[np.float64]) -> NDArray[np.uint32]:
     """Return the quality of every sample."""
     flags = pixel_flags()
     unknown = np.isnan(flux)
     dq = np.where(unknown, flags["DO_NOT_USE"], 0)
     if plan.complete:
-        dq = np.where(~unknown & (missing > 0.0), flags["FLUX_ESTIMATED"], dq)
+        lacking = npixels < plan.box.npixels[plan.columns] * (1.0 - 1e-12)
+        dq = np.where(~unknown & lacking, flags["FLUX_ESTIMATED"], dq)
     return dq.astype(np.uint32)

@@ -41,7 +41,7 @@ class CosmicRays:
     """
     Particles on one detector.
 
-    The rate is that measured at L2, about 4 per cm2 and second; the energy lost per unit length is a log-normal with a
+    The rate is taken as 4 per cm2 and second, the order of what is reported for L2; the energy lost per unit length is a log-normal with a
     heavy tail (a stand-in for the Landau distribution); directions are isotropic, so a track crosses
     ``thickness * tan(angle)`` pixels. Diffusion and inter-pixel capacitance share the charge with neighbours.
 

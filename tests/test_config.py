@@ -103,8 +103,8 @@ def test_one_line_for_a_mistake(assignment, line):
 
 def test_every_mistake_has_its_own_line():
     with pytest.raises(ParameterError) as caught:
-        resolve(assignments=["outlier_detection.snr=x", "extract_1d.missing=guess"])
-    assert len(str(caught.value).splitlines()) == 2
+        resolve(assignments=["outlier_detection.snr=x", "extract_1d.missing=guess", "white_light.colour=red"])
+    assert len(str(caught.value).splitlines()) == 3
 
 
 @pytest.mark.parametrize(

@@ -289,12 +289,13 @@ def _validated(origins: Sequence[Values]) -> Parameters:
                 source[step, name] = origin.where
             if step not in Parameters.model_fields and not table:
                 faults.append(f"{origin.where}: {_unknown(step, '')}")
-    if not faults:
-        try:
-            return Parameters.model_validate(merged)
-        except ValidationError as error:
-            faults = _explained(error, source)
-    raise ParameterError("\n".join(faults))
+    try:
+        parameters = Parameters.model_validate(merged)
+    except ValidationError as error:
+        faults += _explained(error, source)
+    if faults:
+        raise ParameterError("\n".join(faults))
+    return parameters
 
 
 def _explained(error: ValidationError, source: Mapping[tuple[str, str], str]) -> list[str]:

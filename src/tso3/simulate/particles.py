@@ -41,9 +41,9 @@ class CosmicRays:
     """
     Particles on one detector.
 
-    The rate is taken as 4 per cm2 and second, the order of what is reported for L2; the energy lost per unit length is a log-normal with a
-    heavy tail (a stand-in for the Landau distribution); directions are isotropic, so a track crosses
-    ``thickness * tan(angle)`` pixels. Diffusion and inter-pixel capacitance share the charge with neighbours.
+    The rate is taken as 4 per cm2 and second, the order of what is reported for L2; the energy lost per unit length is
+    a log-normal with a heavy tail (a stand-in for the Landau distribution); directions are isotropic, so a track
+    crosses ``thickness * tan(angle)`` pixels. Diffusion and inter-pixel capacitance share the charge with neighbours.
 
     Attributes
     ----------

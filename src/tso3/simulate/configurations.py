@@ -4,7 +4,7 @@ The modes that can be simulated: one record per EXP_TYPE.
 A further mode is one more record. Nothing here is calibration. Pixel scales, frame times, subarray corners, gains,
 read noise and wavelength ranges are rounded values of the kind the public JWST documentation gives; they were not
 checked one by one, so take none from here. Wavelengths of the MIRI prism are read off the WCS of a genuine product up
-to row 390; the last two nodes are drawn smoother than there. Efficiencies, fluxes, traces, jitter and drift are choices.
+to row 390; the last two nodes are drawn smoother than there. Efficiencies, fluxes, traces and motions are choices.
 """
 
 from __future__ import annotations

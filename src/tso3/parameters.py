@@ -101,7 +101,7 @@ class TsoPhotometry(StepParameters):
     """Pixel weights in the variance of a sum: squared, as error propagation has it; linear, as photutils before 3.1
     had it; or whichever the installed photutils has, as the archive's pipeline would in the same environment."""
     missing: Literal["complete", "drop"] = "complete"
-    """Bad pixels in the aperture: completed from the exposure's reference image scaled to the integration, or dropped."""
+    """Bad pixels in the aperture: completed from the reference image scaled to the integration, or dropped."""
     max_missing: float = Field(0.5, ge=0, le=1)
     """Share of the source's light on bad pixels above which an integration is NaN (with missing = complete)."""
     save_catalog: bool = False

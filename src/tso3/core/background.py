@@ -62,6 +62,16 @@ def unit_ordinate(n_rows: int) -> NDArray[np.float64]:
     """
     Return the variable of the background polynomial: -1 at the first row of the image, 1 at the last.
 
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the image.
+
+    Returns
+    -------
+    ordinate : ndarray of float64, shape (n_rows,)
+        Evenly spaced.
+
     Examples
     --------
     >>> from tso3.core.background import unit_ordinate
@@ -153,7 +163,19 @@ def _sweep(matrix: Floats, vectors: Floats, size: int) -> bool:
 @njit(cache=True, nogil=True)
 def select_median(values: Floats, n: int) -> np.float32:
     """
-    Return the median of the first `n` values of a float32 buffer, which is reordered; NaN if `n` is 0.
+    Return the median of the first `n` values of a float32 buffer, which is reordered.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+        Buffer without NaN; its first `n` values are reordered.
+    n : int
+        How many values count.
+
+    Returns
+    -------
+    median : float32
+        NaN if `n` is 0.
 
     Notes
     -----

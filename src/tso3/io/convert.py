@@ -121,6 +121,11 @@ def to_float(raw: NDArray[np.generic], out: NDArray[np.float32]) -> NDArray[np.f
     out : ndarray of float32, contiguous
         Same size.
 
+    Returns
+    -------
+    out : ndarray of float32
+        The argument.
+
     Examples
     --------
     >>> import numpy as np

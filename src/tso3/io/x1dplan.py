@@ -205,6 +205,16 @@ def _units(flux: str, sb: str) -> dict[str, str]:
     """
     Return the units of a spectrum's columns, squares as the archive spells them.
 
+    Parameters
+    ----------
+    flux, sb : str
+        Unit of the flux and of the surface brightness.
+
+    Returns
+    -------
+    units : dict of str to str
+        ``flux``, ``sb``, and with ``_var`` their squares.
+
     Examples
     --------
     >>> from tso3.io.x1dplan import _units

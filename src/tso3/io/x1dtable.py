@@ -108,6 +108,18 @@ def row_dtype(columns: Sequence[Column], n_wave: int) -> np.dtype[np.void]:
     """
     Return the type of a row as it lies in the file: big-endian, without gaps.
 
+    Parameters
+    ----------
+    columns : sequence of Column
+        Columns of the table.
+    n_wave : int
+        Number of wavelengths.
+
+    Returns
+    -------
+    dtype : numpy.dtype
+        Structured.
+
     Examples
     --------
     >>> from tso3.io.x1dtable import ARCHIVE_COLUMNS, row_dtype
@@ -137,6 +149,11 @@ def table_header(
         What ``flux``, ``flux_var``, ``sb`` and ``sb_var`` stand for; an empty string gives no TUNIT card.
     name, version : str, int
         EXTNAME and EXTVER.
+
+    Returns
+    -------
+    header : astropy.io.fits.Header
+        Complete.
     """
     from astropy.io import fits
 

@@ -70,6 +70,11 @@ def link(name: str, version: int, datatype: list[dict[str, Any]], n_rows: int) -
         ASDF description of a row.
     n_rows : int
         Number of rows.
+
+    Returns
+    -------
+    link : TaggedDict
+        As ``stdatamodels`` writes it.
     """
     from asdf.tagged import TaggedDict
 

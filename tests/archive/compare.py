@@ -32,10 +32,7 @@ STRUCTURE_KEYS = frozenset({"", "COMMENT", "HISTORY", "CHECKSUM", "DATASUM", "EX
 """Cards that carry no fact of their own."""
 
 OWN_PREFIX = "TSO3"
-"""Keywords that only our products have begin so."""
-
-OWN_HDUS = frozenset({"TSO3_EXTRACT1D"})
-"""HDUs that only our products have."""
+"""Keywords and HDUs that only our products have begin so."""
 
 PROGRAM_KEYS = frozenset({"history", "asdf_library", "extra_fits", "cal_logs", "_fits_hash", "tso3"})
 """Keys at the top of an ASDF tree that tell about the program that wrote it: versions, its log, a hash of the file."""
@@ -87,6 +84,7 @@ class Comparison:
     product: str
     rows: list[Row] = field(default_factory=list)
     n_borderline: int = 0
+    n_flagged: int = 0
     ours: Path | None = None
     peer: Path | None = None
 
@@ -205,7 +203,14 @@ def headers(comparison: Comparison, part: str, ours: Any, peer: Any, ignore: fro
         elif isinstance(peer[key], float) and isinstance(ours[key], float):
             comparison.add(f"{part} {key}", ours[key], peer[key], rtol=1e-14)
         else:
-            comparison.same(f"{part} {key}", ours[key], peer[key])
+            comparison.same(f"{part} {key}", without_folder(key, ours[key]), without_folder(key, peer[key]))
+
+
+def without_folder(key: str, value: Any) -> Any:
+    """Return the name of a reference file without the folder it was found in, which jwst writes for overrides."""
+    if key.startswith("R_") and isinstance(value, str) and not value.startswith("crds:") and value != "N/A":
+        return value.rsplit("/", 1)[-1]
+    return value
 
 
 def column_rule(name: str, peer_table: Any = None) -> dict[str, Any]:
@@ -241,7 +246,10 @@ def hdrtab(comparison: Comparison, ours: Any, peer: Any, ignore: frozenset[str] 
         if name in ignore or name not in ours.columns.names:
             continue
         comparison.same(f"HDRTAB {name} kind", ours.data[name].dtype.kind, peer.data[name].dtype.kind)
-        comparison.add(f"HDRTAB {name}", ours.data[name], peer.data[name], rtol=0.0)
+        a, b = (
+            [without_folder(name, str(v)) if name.startswith("R_") else v for v in t.data[name]] for t in (ours, peer)
+        )
+        comparison.add(f"HDRTAB {name}", a, b, rtol=0.0)
 
 
 @contextmanager
@@ -279,6 +287,8 @@ def trees(comparison: Comparison, ours: Any, peer: Any, ignore: frozenset[str] =
         _wcs(comparison, part, ours, peer)
     elif hasattr(peer, "shape") and hasattr(ours, "shape"):
         comparison.add(part, np.asarray(ours), np.asarray(peer), rtol=0.0)
+    elif path.startswith("meta.ref_file.") and path.endswith(".name"):
+        comparison.same(part, without_folder("R_", ours), without_folder("R_", peer))
     else:
         comparison.same(part, ours, peer)
 

@@ -11,7 +11,7 @@ import numpy as np
 from compare import (
     DURATION_KEYS,
     DURATION_PATHS,
-    OWN_HDUS,
+    OWN_PREFIX,
     RTOL,
     RUN_KEYS,
     RUN_PATHS,
@@ -126,7 +126,7 @@ def _pixels(comparison: Comparison, a: Any, b: Any, calints: Path, threshold: Th
     comparison.rows.append(
         Row("crfints", "DQ", np.inf if len(wrong) else 0.0, dq.size, len(wrong), detail),
     )
-    comparison.same("number of OUTLIER pixels is not zero", bool((peer_dq & OUTLIER).any()), True)
+    comparison.n_flagged = int(np.count_nonzero(peer_dq & OUTLIER))
     for name in PLANES:
         if name in a and name in b and name != "DQ":
             ours, peers = np.array(a[name].data), np.array(b[name].data)
@@ -136,7 +136,12 @@ def _pixels(comparison: Comparison, a: Any, b: Any, calints: Path, threshold: Th
 
 
 def x1dints(ours: Path, peer: Path, n_members: int) -> Comparison:
-    """Compare two x1dints files: HDUs, headers, every column, HDRTAB and the ASDF tree."""
+    """
+    Compare two x1dints files: HDUs, headers, every column, HDRTAB and the ASDF tree.
+
+    With several detectors the times of INT_TIMES are not compared: jwst has those of the last member there, ours are
+    those of the first detector (oracle, row 17, which has a test of its own).
+    """
     from astropy.io import fits
 
     comparison = Comparison("x1dints", ours=ours, peer=peer)
@@ -144,7 +149,8 @@ def x1dints(ours: Path, peer: Path, n_members: int) -> Comparison:
     if n_members > 1:
         keys, paths = RUN_KEYS | DURATION_KEYS, RUN_PATHS | DURATION_PATHS
     with fits.open(ours) as a, fits.open(peer) as b:
-        labels = [(h.name, h.ver) for h in a if h.name not in OWN_HDUS]
+        several = len({h.header["DETECTOR"] for h in b if h.name == "EXTRACT1D" and "DETECTOR" in h.header}) > 1
+        labels = [(h.name, h.ver) for h in a if not h.name.startswith(OWN_PREFIX)]
         peer_labels = [(h.name, h.ver) for h in b]
         comparison.same("HDUs", labels, peer_labels)
         headers(comparison, "PRIMARY", a[0].header, b[0].header, keys)
@@ -155,6 +161,8 @@ def x1dints(ours: Path, peer: Path, n_members: int) -> Comparison:
             headers(comparison, part, a[label].header, b[label].header, _header_ignore(label[0]))
             if label[0] == "HDRTAB":
                 hdrtab(comparison, a[label], b[label])
+            elif label[0] == "INT_TIMES" and several:
+                comparison.add(f"{part} numbers", a[label].data.field(0), b[label].data.field(0), rtol=0.0)
             else:
                 tables(comparison, part, a[label], b[label], exact=label[0] == "INT_TIMES")
         with asdf_tree(a["ASDF"]) as tree, asdf_tree(b["ASDF"]) as peer_tree:

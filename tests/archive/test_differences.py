@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import QTable
+from astropy.table import QTable, Table
 
 pytestmark = [pytest.mark.jwst, pytest.mark.filterwarnings("ignore")]
 
-NO_BACKGROUND = {"extract_1d": {"subtract_background": False}}
+NO_BACKGROUND = {"extract_1d": {"subtract_background": False, "apply_apcorr": False}}
 
 
 def table(path: Path) -> QTable:
@@ -31,19 +32,74 @@ def our_table(result, kind: str) -> QTable:
 @pytest.fixture(scope="session")
 def lrs(visit):
     """A short MIRI exposure in two segments: the cheapest spectra."""
-    return visit("MIR_LRS-SLITLESS", n_int=12, segments=2, seed=3)
+    return visit("MIR_LRS-SLITLESS", n_int=10, segments=2, seed=3).with_references(wavelengthrange=None)
 
 
 @pytest.fixture(scope="session")
 def bots(visit):
     """A short NIRSpec exposure with both detectors, in two segments each."""
-    return visit("NRS_BRIGHTOBJ", n_int=12, segments=2, seed=3)
+    return visit("NRS_BRIGHTOBJ", n_int=8, segments=2, seed=3).with_references(wavelengthrange=None)
 
 
 @pytest.fixture(scope="session")
 def tsimage(visit):
     """A short NIRCam imaging exposure in two segments."""
     return visit("NRC_TSIMAGE", n_int=12, segments=2, seed=3)
+
+
+def test_01_every_order_has_its_own_wavelength_range():
+    from tso3.core.lightcurve import band_sum, in_band
+    from tso3.io.reference_files import WavelengthRange
+    from tso3.parameters import WhiteLight
+    from tso3.steps.white_light import band_limits
+
+    jwst = pytest.importorskip("jwst.white_light.white_light")
+    ranges = {1: (0.95, 2.05), 2: (0.65, 0.95)}
+    wavelength = np.linspace(0.6, 2.1, 16)
+    inside = {order: int(((wavelength >= a) & (wavelength <= b)).sum()) for order, (a, b) in ranges.items()}
+    assert inside[1] != inside[2]
+    columns = [fits.Column("WAVELENGTH", "16D", array=[wavelength] * 2), fits.Column("MJD-AVG", "D", array=[1.0, 2.0])]
+    columns += [
+        fits.Column("FLUX", "16D", unit="Jy", array=np.ones((2, 16))),
+        fits.Column("TDB-MID", "D", array=[1.0, 2.0]),
+    ]
+    instrument = SimpleNamespace(name="NIRISS", filter="CLEAR", pupil="GR700XD")
+    named = SimpleNamespace(name="SUBSTRIP256", type="NIS_SOSS", catalog_name="A")
+    meta = SimpleNamespace(instrument=instrument, exposure=named, subarray=named, target=named)
+    spectra = [
+        SimpleNamespace(spec_table=fits.BinTableHDU.from_columns(columns).data, spectral_order=order, detector="NIS")
+        for order in ranges
+    ]
+    model = SimpleNamespace(spec=spectra, meta=meta)
+    rows = [(order, "CLEAR", *limits) for order, limits in ranges.items()]
+    reference = Table(rows=rows, names=["order", "filter", "min_wave", "max_wave"])
+    light = jwst.white_light(model, waverange_table=reference)
+    assert light["whitelight_flux_order_1"][0].value == inside[1]
+    assert light["whitelight_flux_order_2"][0].value == inside[1], "jwst 3.0.0 sums order 2 over the range of order 1"
+    given = [WavelengthRange(order, "CLEAR", *limits) for order, limits in ranges.items()]
+    for order in (1, 2):
+        limits = band_limits(WhiteLight(), given, order, "CLEAR")
+        assert limits == ranges[order]
+        sums = band_sum(np.ones((2, 16)), np.ones((2, 16)), in_band(wavelength, *limits))
+        assert sums.flux.tolist() == [inside[order]] * 2
+
+
+def test_01_a_wavelength_range_that_is_given_is_used(visit, both):
+    given = visit("MIR_LRS-SLITLESS", n_int=10, segments=2, seed=3)
+    without = given.with_references(wavelengthrange=None)
+    theirs, result = both(given, NO_BACKGROUND)
+    reference, whole = both(without, NO_BACKGROUND)
+    for name in ("MJD_UTC", "whitelight_flux"):
+        np.testing.assert_array_equal(
+            table(theirs.product("_whtlt.ecsv"))[name], table(reference.product("_whtlt.ecsv"))[name]
+        )
+    with fits.open(result.products["x1dints"][0]) as file:
+        spectra = file["EXTRACT1D", 1].data
+        inside = (spectra["WAVELENGTH"] >= 4.4) & (spectra["WAVELENGTH"] <= 14.06)
+        expected = np.nansum(np.where(inside, spectra["FLUX"], 0.0), axis=1)
+    light = our_table(result, "whtlt")["whitelight_flux"].value
+    np.testing.assert_allclose(light[: len(expected)], expected, rtol=1e-12)
+    assert (light < our_table(whole, "whtlt")["whitelight_flux"].value).all()
 
 
 def test_02_segments_out_of_order(lrs, edited, both):
@@ -108,7 +164,7 @@ def test_05_detectors_are_paired_by_integration(bots, edited, both):
 
 def test_09_a_window_of_two_is_a_window_of_two():
     tso = pytest.importorskip("jwst.outlier_detection.tso")
-    from tso3.core.outliers import window_bounds
+    from tso3.core.median import window_bounds
 
     x = np.arange(8.0)
     np.testing.assert_array_equal(tso.moving_median_over_zeroth_axis(x[:, None], 2)[:, 0], 6.5)
@@ -119,6 +175,43 @@ def test_09_a_window_of_two_is_a_window_of_two():
         lo, hi = window_bounds(8, width, "repeat")
         medians = [np.median(x[a:b]) for a, b in zip(lo, hi, strict=True)]
         np.testing.assert_array_equal(medians, tso.moving_median_over_zeroth_axis(x[:, None], width)[:, 0])
+
+
+def test_13_aperture_correction_of_tsgrism(visit, edited, peer, ours, tmp_path):
+    from stdatamodels.jwst import datamodels
+
+    def become_nircam(index, model):
+        model.meta.instrument.instance.clear()
+        model.meta.instrument.name, model.meta.instrument.detector = "NIRCAM", "NRCALONG"
+        model.meta.instrument.filter, model.meta.instrument.pupil = "F322W2", "GRISMR"
+        model.meta.instrument.channel, model.meta.instrument.module = "LONG", "A"
+        model.meta.exposure.type = "NRC_TSGRISM"
+        model.name = None
+
+    apcorr = tmp_path / "apcorr.fits"
+    size = np.array([1, 5, 9, 20], dtype=np.uint8)
+    wavelength = np.array([2.0, 4.0, 6.0], dtype=np.float32)
+    row = ("F322W2", "GRISMR", wavelength, 3, size, 4, np.full((3, 4), 1.25, np.float32), np.zeros((3, 4), np.float32))
+    kinds = [("filter", "S12"), ("pupil", "S15"), ("wavelength", "f4", 3), ("nelem_wl", "i2"), ("size", "u1", 4)]
+    kinds += [("nelem_size", "i2"), ("apcorr", "f4", (3, 4)), ("apcorr_err", "f4", (3, 4))]
+    with datamodels.NrcWfssApcorrModel() as model:
+        model.apcorr_table = np.array([row], dtype=kinds)
+        model.sizeunit = "pixels"
+        model.save(apcorr)
+    source = visit("NRS_BRIGHTOBJ", n_int=4, segments=1, seed=4, detectors=["NRS1"])
+    extract1d = tmp_path / "extract1d.json"
+    extract1d.write_text(source.references["extract1d"].read_text().replace("S1600A1", "ANY"))
+    grism = edited(source, file=become_nircam).with_references(wavelengthrange=None, gain=None, extract1d=extract1d)
+    corrected = grism.with_references(apcorr=apcorr)
+    assert peer.run(grism.association, grism.with_references(apcorr=None).references).error is None
+    error = peer.run(corrected.association, corrected.references).error
+    assert error == "KeyError: 'NRC_TSGRISM'"
+    flux = []
+    for made in (grism.with_references(apcorr=None), corrected):
+        with fits.open(ours(made).products["x1dints"][0]) as file:
+            flux.append(file["EXTRACT1D", 1].data["FLUX"])
+    np.testing.assert_allclose(flux[1], 1.25 * flux[0], rtol=1e-6)
+    assert np.isfinite(flux[0]).any()
 
 
 def test_15_one_failed_centroid_does_not_end_the_run(tsimage, edited, both):

@@ -28,7 +28,6 @@ class Case:
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     simulate: dict[str, Any] = field(default_factory=dict)
     along_wcs: bool = False
-    without: tuple[str, ...] = ()
 
 
 def extract(**parameters):
@@ -45,7 +44,7 @@ CASES = {
     "bots, static": Case(BOTS, 12, extract(subtract_background=False)),
     "bots, along the trace": Case(BOTS, 10, extract(subtract_background=True), ONE, along_wcs=True),
     "bots, shifted along the trace": Case(BOTS, 10, extract(position_offset=0.3), ONE, along_wcs=True),
-    "bots, no references of white light": Case(BOTS, 10, simulate=ONE, without=("wavelengthrange", "apcorr")),
+    "bots, defaults of all steps": Case(BOTS, 10, simulate=ONE),
     "bots, median background": Case(
         BOTS, 10, extract(subtract_background=True, bkg_fit="median", smoothing_length=5), ONE
     ),
@@ -73,7 +72,7 @@ CASES = {
     "tsimage": Case(TSIMAGE, 56),
     "tsimage, static": Case(TSIMAGE, 30),
     "tsimage, moving": Case(
-        TSIMAGE, 30, photometry(moving_centroid=True, radius=4.5, radius_inner=6, radius_outer=9.5)
+        TSIMAGE, 30, photometry(moving_centroid=True, radius=4.5, radius_inner=6.0, radius_outer=9.5)
     ),
     "tsimage, no centroid": Case(TSIMAGE, 30, photometry(centroid_source=False)),
     "tsimage, DN/s": Case(TSIMAGE, 16, photometry(search_box_width=20), {"photom": False}),
@@ -86,7 +85,7 @@ def test_products_are_equal(name, visit, compared):
     simulated = visit(case.mode, n_int=case.n_int, segments=2, seed=11, **case.simulate)
     if case.along_wcs:
         simulated = simulated.along_wcs()
-    simulated = simulated.with_references(**dict.fromkeys(case.without))
+    simulated = simulated.with_references(wavelengthrange=None)  # jwst reads it for SOSS only: test_differences.py
     comparisons = compared(simulated, case.parameters)
     kinds = {comparison.product for comparison in comparisons}
     expected = {"files", "phot"} if case.mode == TSIMAGE else {"files", "x1dints", "whtlt"}
@@ -95,3 +94,4 @@ def test_products_are_equal(name, visit, compared):
     assert kinds == expected
     for comparison in comparisons:
         comparison.check()
+    assert sum(comparison.n_flagged for comparison in comparisons) > 0, "without outliers the flags prove nothing"

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tso3.errors import InputError
@@ -48,10 +48,12 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(st.one_of(st.integers(), FLOATS, st.booleans(), TEXT))
+@example("'/")
 def test_what_astropy_writes_is_read_back(value):
     image = fits.Card("KEY", value).image
     if len(image) == 80:
-        assert parse_value(image[10:]) == fits.Card.fromstring(image).value
+        written = value.rstrip() if isinstance(value, str) else fits.Card.fromstring(image).value
+        assert parse_value(image[10:]) == written  # astropy itself misreads a quote before a slash
         assert check_cards(image.encode()).repairs == ()
 
 

@@ -333,7 +333,7 @@ def _finish(plan: BoxPlan, n: int, work: Work) -> None:
         kept = 1.0 - total[MISSING * TILE + x]
         noise = total[TILE + x] + total[2 * TILE + x]
         total[x] = total[UNCOMPLETED * TILE + x] = flux
-        total[LIMIT * TILE + x] = noise / kept if kept > 0.0 else np.nan
+        total[LIMIT * TILE + x] = noise / kept if kept > 0.0 and not np.isnan(flux) else np.nan
         if not complete:
             continue
         if not determined:

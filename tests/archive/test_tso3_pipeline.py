@@ -40,11 +40,11 @@ def photometry(**parameters):
 
 CASES = {
     "bots, background": Case(BOTS, 52, extract(subtract_background=True)),
-    "bots, no background": Case(BOTS, 54, extract(subtract_background=False, apply_apcorr=False), ONE),
-    "bots, static": Case(BOTS, 12, extract(subtract_background=False)),
-    "bots, along the trace": Case(BOTS, 10, extract(subtract_background=True), ONE, along_wcs=True),
-    "bots, shifted along the trace": Case(BOTS, 10, extract(position_offset=0.3), ONE, along_wcs=True),
-    "bots, defaults of all steps": Case(BOTS, 10, simulate=ONE),
+    "bots, no background": Case(BOTS, 10, extract(subtract_background=False, apply_apcorr=False), ONE),
+    "bots, static, defaults of all steps": Case(BOTS, 10, simulate=ONE),
+    "bots, along the trace": Case(
+        BOTS, 10, extract(subtract_background=True, position_offset=0.3), ONE, along_wcs=True
+    ),
     "bots, median background": Case(
         BOTS, 10, extract(subtract_background=True, bkg_fit="median", smoothing_length=5), ONE
     ),
@@ -60,9 +60,9 @@ CASES = {
         ONE,
     ),
     "lrs, background": Case(LRS, 56, extract(subtract_background=True, apply_apcorr=False)),
-    "lrs, no background": Case(LRS, 30, extract(subtract_background=False, apply_apcorr=False)),
-    "lrs, aperture correction": Case(LRS, 8, extract(subtract_background=True)),
-    "lrs, along the trace": Case(LRS, 8, extract(subtract_background=False), along_wcs=True),
+    "lrs, no background": Case(LRS, 18, extract(subtract_background=False, apply_apcorr=False)),
+    "lrs, aperture correction": Case(LRS, 6, extract(subtract_background=True)),
+    "lrs, along the trace": Case(LRS, 8, extract(subtract_background=False, apply_apcorr=False), along_wcs=True),
     "lrs, mean background, DN/s": Case(
         LRS, 8, extract(subtract_background=True, bkg_fit="mean", apply_apcorr=False), {"photom": False}
     ),
@@ -94,4 +94,5 @@ def test_products_are_equal(name, visit, compared):
     assert kinds == expected
     for comparison in comparisons:
         comparison.check()
-    assert sum(comparison.n_flagged for comparison in comparisons) > 0, "without outliers the flags prove nothing"
+    flagged = sum(comparison.n_flagged for comparison in comparisons)
+    assert flagged > 0 or "crfints" not in expected, "without outliers the flags prove nothing"

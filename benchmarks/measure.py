@@ -15,8 +15,11 @@ import psutil
 
 __all__ = ["Measured", "copy_with_sync", "folder_bytes", "measure"]
 
-INTERVAL = 0.02
+INTERVAL = 0.01
 """Seconds between two samples of memory."""
+
+FAMILY_INTERVAL = 0.25
+"""Seconds between two looks for children, which cost more."""
 
 _STAGE_DONE = re.compile(r"^\d\d:\d\d:\d\d (?P<stage>.+): done in ")
 _CHUNK = 8 * 2**20
@@ -34,7 +37,7 @@ class Measured:
     cpu_seconds : float
         User and system time, children included.
     private_bytes : int
-        Largest sum over the process tree of memory that no other process shares (USS), sampled.
+        Largest sum over the process tree of private memory, sampled.
     resident_bytes : int
         Largest resident memory of one process of the tree, as the kernel counted it; shared pages included.
     returncode : int
@@ -55,15 +58,18 @@ class Measured:
     stderr: str
 
 
-def _tree_private_bytes(root: psutil.Process) -> int:
-    """Return the private memory of a process and its children; a child that has just ended counts nothing."""
-    total = 0
-    for process in (root, *root.children(recursive=True)):
-        try:
-            total += process.memory_full_info().uss
-        except psutil.Error:
-            continue
-    return total
+def _private_bytes(process: psutil.Process) -> int:
+    """
+    Return the private memory of a process; 0 if it has just ended.
+
+    On Linux the anonymous pages (resident less file-backed), which the kernel counts anyway: reading them costs 30 µs
+    and leaves the process alone, where the exact unique set walks its pages (10 ms per GB) under a lock.
+    """
+    try:
+        info = process.memory_info()
+        return info.rss - info.shared if hasattr(info, "shared") else process.memory_full_info().uss
+    except psutil.Error:
+        return 0
 
 
 def measure(command: list[str], *, cwd: Path, env: dict[str, str] | None = None) -> Measured:
@@ -125,9 +131,11 @@ def _sample(pid: int, peak: list[int], ended: threading.Event) -> None:
     """Keep the largest private memory of a process tree until it ends."""
     try:
         root = psutil.Process(pid)
-        while not ended.is_set():
-            peak[0] = max(peak[0], _tree_private_bytes(root))
-            ended.wait(INTERVAL)
+        family, looked = [root], time.perf_counter()
+        while not ended.wait(INTERVAL):
+            if time.perf_counter() - looked > FAMILY_INTERVAL:
+                family, looked = [root, *root.children(recursive=True)], time.perf_counter()
+            peak[0] = max(peak[0], sum(_private_bytes(process) for process in family))
     except psutil.Error:
         return
 

@@ -7,6 +7,9 @@ makes, and would not vectorise the loop.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -22,7 +25,10 @@ __all__ = [
     "add_scaled",
     "add_squared",
     "collect",
+    "copy",
+    "fill",
     "horner",
+    "inner",
     "keep",
     "mark_aperture",
     "mark_level",
@@ -35,8 +41,17 @@ TILE = 256
 
 Row = NDArray[np.floating]
 
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
-@njit(cache=True, nogil=True)
+
+def inner(function: Kernel) -> Kernel:
+    """Compile a function that only compiled code calls: a way in from Python would take longer than the function."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+    compiled: Kernel = njit(cache=True, nogil=True, **options)(function)
+    return compiled
+
+
+@inner
 def mark_aperture(kept: Row, weight: Row, data: Row, poisson: Row, rnoise: Row, flat: Row) -> None:
     """Write the weights of good pixels, 0 for bad ones."""
     for x in range(kept.size):
@@ -45,7 +60,7 @@ def mark_aperture(kept: Row, weight: Row, data: Row, poisson: Row, rnoise: Row, 
         kept[x] = weight[x] if finite & known else 0.0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def mark_level(level: Row, region: Row, data: Row, poisson: Row, rnoise: Row, flat: Row) -> None:
     """Write 1 for pixels of the background region that are good and whose variance is finite in float32, else 0."""
     for x in range(level.size):
@@ -54,62 +69,76 @@ def mark_level(level: Row, region: Row, data: Row, poisson: Row, rnoise: Row, fl
         level[x] = region[x] if good else 0.0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def add_kept(total: Row, kept: Row, row: Row) -> None:
     """Add weight times value; values without weight may be NaN."""
     for x in range(total.size):
         total[x] += kept[x] * (row[x] if kept[x] != 0.0 else 0.0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def add_squared(total: Row, kept: Row, row: Row) -> None:
     """Add weight squared times value; values without weight may be NaN."""
     for x in range(total.size):
         total[x] += kept[x] * kept[x] * (row[x] if kept[x] != 0.0 else 0.0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def add_lost(total: Row, share: Row, weight: Row, kept: Row) -> None:
     """Add the share of pixels that have lost their weight; a share that is not known (NaN) stays so."""
     for x in range(total.size):
         total[x] += share[x] if (weight[x] > 0.0) & (kept[x] == 0.0) else 0.0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def add_scaled(total: Row, row: Row, factor: float) -> None:
     """Add factor times value."""
     for x in range(total.size):
         total[x] += factor * row[x]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def add_product(total: Row, first: Row, second: Row) -> None:
     """Add the product of two rows."""
     for x in range(total.size):
         total[x] += first[x] * second[x]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def keep(kept: Row, row: Row, mask: Row) -> None:
     """Write a row with zeros where the mask is 0."""
     for x in range(kept.size):
         kept[x] = row[x] if mask[x] != 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def horner(result: Row, coefficient: Row, ordinate: float) -> None:
     """Multiply by the ordinate and add the next lower coefficient."""
     for x in range(result.size):
         result[x] = result[x] * ordinate + coefficient[x]
 
 
-@njit(cache=True, nogil=True)
+@inner
+def copy(target: Row, row: Row) -> None:
+    """Copy a row."""
+    for x in range(target.size):
+        target[x] = row[x]
+
+
+@inner
+def fill(target: Row, value: float) -> None:
+    """Set every element."""
+    for x in range(target.size):
+        target[x] = value
+
+
+@inner
 def part(flat: Row, k: int, lo: int, n: int) -> Row:
     """Return n columns of quantity k."""
     return flat[k * TILE + lo : k * TILE + lo + n]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def stretch(plane: Plane, i: int, row: int, first: int, n: int, zero: Row) -> Row:
     """Return n pixels of a row of integration `i`; zeros where the plane is absent."""
     if plane.flat.size == 0:
@@ -118,7 +147,7 @@ def stretch(plane: Plane, i: int, row: int, first: int, n: int, zero: Row) -> Ro
     return plane.flat[at : at + n]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def collect(
     smoothed: bool, region: Row, data: Row, level: Row, sample: NDArray[np.float32], n_sample: NDArray[np.int64]
 ) -> None:

@@ -12,7 +12,6 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tso3.core._box_rows import (
@@ -23,7 +22,10 @@ from tso3.core._box_rows import (
     add_scaled,
     add_squared,
     collect,
+    copy,
+    fill,
     horner,
+    inner,
     keep,
     mark_aperture,
     mark_level,
@@ -43,9 +45,13 @@ __all__ = [
     "Planes",
     "Quantity",
     "Work",
-    "extract_tile",
+    "finish",
+    "fit_medians",
+    "fit_polynomials",
     "make_work",
-    "prepare_columns",
+    "sum_aperture",
+    "sum_background",
+    "sum_noise",
 ]
 
 _LEADING = TILE + 16  # distance between rows of the level mask: no power of two, which would thrash the cache
@@ -144,7 +150,7 @@ class Work(NamedTuple):
     inverted: NDArray[np.float64]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def make_work(n_rows: int, size: int, kind: int) -> Work:
     """Return work space for images of `n_rows` rows and polynomials of `size` coefficients."""
     return Work(
@@ -167,12 +173,12 @@ def make_work(n_rows: int, size: int, kind: int) -> Work:
     )
 
 
-@njit(cache=True, nogil=True)
-def _sum_aperture(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Work) -> None:
+@inner
+def sum_aperture(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Work) -> None:
     """Sum the aperture over all rows."""
     total, powers = work.total, work.powers
-    total[:] = 0.0
-    powers[:] = 0.0
+    fill(total, 0.0)
+    fill(powers, 0.0)
     for r in range(plan.rows.size):
         a, b = max(x0, plan.aperture_bounds[r, 0]), min(x1, plan.aperture_bounds[r, 1])
         if a >= b:
@@ -193,20 +199,21 @@ def _sum_aperture(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work:
         for k in range(plan.powers.shape[0]):
             add_scaled(part(powers, k, lo, n), kept, factor)
             factor *= plan.ordinate[r]
-    total[NPIXELS * TILE : (NPIXELS + 1) * TILE] = powers[:TILE]
+    copy(part(total, NPIXELS, 0, TILE), powers[:TILE])
 
 
-@njit(cache=True, nogil=True)
-def _sum_background(
+@inner
+def sum_background(
     plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, smooth: NDArray[np.float32], work: Work
 ) -> None:
     """Sum what the background fit needs over all rows, and note which pixels take part in it."""
     total, values, size = work.total, work.values, plan.powers.shape[0]
-    values[:] = 0.0
-    work.bad[:] = 0.0
-    work.n_sample[:] = 0
+    fill(values, 0.0)
+    fill(work.bad, 0.0)
+    for x in range(x1 - x0):
+        work.n_sample[x] = 0
     for r in range(plan.rows.size):
-        work.level[r, : x1 - x0] = 0.0
+        fill(work.level[r, : x1 - x0], 0.0)
         a, b = max(x0, plan.background_bounds[r, 0]), min(x1, plan.background_bounds[r, 1])
         if a >= b:
             continue
@@ -235,10 +242,10 @@ def _sum_background(
             factor *= plan.ordinate[r]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _invert_column(plan: BoxPlan, at: int, work: Work) -> bool:
     """Invert the normal matrix of a column from the pixels that take part in its fit."""
-    work.moments[:] = 0.0
+    fill(work.moments, 0.0)
     for r in range(plan.rows.size):
         if work.level[r, at] > 0.0:
             power = 1.0
@@ -248,25 +255,25 @@ def _invert_column(plan: BoxPlan, at: int, work: Work) -> bool:
     return invert_moments(work.moments, plan.powers.shape[0], work.matrix, work.vectors, work.inverted)
 
 
-@njit(cache=True, nogil=True)
-def _fit_polynomials(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
+@inner
+def fit_polynomials(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
     """Write the background of every column, and the polynomial of its weights."""
     size, n = plan.powers.shape[0], x1 - x0
-    work.determined[:n] = plan.regular[x0:x1]
     for k in range(size):
         for j in range(size):
-            part(work.inverse, k * size + j, 0, n)[:] = plan.inverse[k, j, x0:x1]
+            copy(part(work.inverse, k * size + j, 0, n), plan.inverse[k, j, x0:x1])
     for x in range(n):
+        work.determined[x] = plan.regular[x0 + x]
         if work.bad[x] > 0.0:
             work.determined[x] = _invert_column(plan, x, work)
             for k in range(size):
                 for j in range(size):
                     work.inverse[(k * size + j) * TILE + x] = work.inverted[k, j] if work.determined[x] else 0.0
     level = part(work.total, BACKGROUND, 0, n)
-    work.weights[:] = 0.0
+    fill(work.weights, 0.0)
     coefficient = work.row[:n]
     for k in range(size):
-        coefficient[:] = 0.0
+        fill(coefficient, 0.0)
         for j in range(size):
             inverse = part(work.inverse, k * size + j, 0, n)
             add_product(coefficient, inverse, part(work.values, j, 0, n))
@@ -277,8 +284,8 @@ def _fit_polynomials(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
         add_product(level, coefficient, part(work.powers, k, 0, n))
 
 
-@njit(cache=True, nogil=True)
-def _fit_medians(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
+@inner
+def fit_medians(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
     """Write the median background of every column, and the weight of its pixels."""
     npixels = part(work.total, NPIXELS, 0, x1 - x0)
     for x in range(x1 - x0):
@@ -292,8 +299,8 @@ def _fit_medians(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
         work.total[BACKGROUND * TILE + x] = middle * npixels[x] if work.determined[x] else 0.0
 
 
-@njit(cache=True, nogil=True)
-def _sum_noise(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Work) -> None:
+@inner
+def sum_noise(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Work) -> None:
     """Sum the variances of the background pixels with their weights squared."""
     total, size = work.total, plan.powers.shape[0]
     if size == 1:
@@ -307,7 +314,7 @@ def _sum_noise(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Wo
             continue
         first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a
         weight = work.row[:n]
-        weight[:] = 0.0
+        fill(weight, 0.0)
         for k in range(size - 1, -1, -1):
             horner(weight, part(work.weights, k, lo, n), plan.ordinate[r])
         keep(weight, weight, work.level[r, lo : lo + n])
@@ -316,8 +323,8 @@ def _sum_noise(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Wo
         add_squared(part(total, 7, lo, n), weight, stretch(planes[3], i, row, first, n, work.zero))
 
 
-@njit(cache=True, nogil=True)
-def _finish(plan: BoxPlan, n: int, work: Work) -> None:
+@inner
+def finish(plan: BoxPlan, n: int, work: Work) -> None:
     """Turn the sums of every column into its quantities, in place."""
     total, complete = work.total, plan.complete
     for x in range(n):
@@ -346,59 +353,3 @@ def _finish(plan: BoxPlan, n: int, work: Work) -> None:
         total[x] = flux / kept
         for k in range(1, 4):
             total[k * TILE + x] /= kept * kept
-
-
-@njit(cache=True, nogil=True)
-def extract_tile(
-    plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, smooth: NDArray[np.float32], work: Work
-) -> None:
-    """
-    Extract the columns x0 to x1 (of the plan) of one integration into ``work.total``.
-
-    Parameters
-    ----------
-    plan : BoxPlan
-        Aperture and background.
-    planes : tuple of Plane
-        Data and the three variances, float32; an empty plane counts as zero.
-    i, x0, x1 : int
-        Integration and columns, at most TILE of these.
-    smooth : ndarray of float32, shape (n_rows, n_wave)
-        Smoothed image of the integration, if the plan wants one.
-    work : Work
-        Work space; elements k * TILE + x of ``work.total`` are the result, k by `Quantity`.
-
-    Notes
-    -----
-    With f the fraction of the profile on bad pixels, a completed sum is that of the good pixels over (1 - f), and its
-    variances over (1 - f)^2 (``plan.complete``). Else the sum is what the good pixels give, as in the archive, where a
-    background that is not determined counts as 0 (polynomial) or empties the column (median), and the variance of the
-    background is that of the whole aperture.
-    """
-    _sum_aperture(plan, planes, i, x0, x1, work)
-    if plan.kind != KIND_NONE:
-        _sum_background(plan, planes, i, x0, x1, smooth, work)
-        if plan.kind == KIND_POLY:
-            _fit_polynomials(plan, x0, x1, work)
-        else:
-            _fit_medians(plan, x0, x1, work)
-        _sum_noise(plan, planes, i, x0, x1, work)
-    _finish(plan, x1 - x0, work)
-
-
-@njit(cache=True, nogil=True)
-def prepare_columns(plan: BoxPlan) -> None:
-    """Fill what belongs to columns without bad pixels: ``plan.powers``, ``plan.inverse`` and ``plan.regular``."""
-    size = plan.powers.shape[0]
-    work = make_work(plan.rows.size, size, KIND_POLY)
-    for x in range(plan.npixels.size):
-        for r in range(plan.rows.size):
-            work.level[r, 0] = plan.background[r, x]
-            factor = 1.0
-            for k in range(size):
-                plan.powers[k, x] += factor * plan.aperture[r, x]
-                factor *= plan.ordinate[r]
-        plan.regular[x] = _invert_column(plan, 0, work)
-        for k in range(size):
-            for j in range(size):
-                plan.inverse[k, j, x] = work.inverted[k, j] if plan.regular[x] else 0.0

@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tso3.core._box_rows import copy, inner
 from tso3.core._box_tile import (
     KIND_MEDIAN,
     KIND_NONE,
@@ -27,12 +28,16 @@ from tso3.core._box_tile import (
     TILE,
     BoxPlan,
     Planes,
-    extract_tile,
+    finish,
+    fit_medians,
+    fit_polynomials,
     make_work,
-    prepare_columns,
+    sum_aperture,
+    sum_background,
+    sum_noise,
 )
 from tso3.core._planes import flatten
-from tso3.core.background import BackgroundFit, smooth_row, unit_ordinate
+from tso3.core.background import BackgroundFit, invert_moments, smooth_row, unit_ordinate
 
 __all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box"]
 
@@ -153,8 +158,22 @@ def plan_box(
         max_missing=float(max_missing),
     )
     if plan.kind == KIND_POLY:
-        prepare_columns(plan)
+        _prepare_columns(plan)
     return plan
+
+
+def _prepare_columns(plan: BoxPlan) -> None:
+    """Fill what belongs to columns without bad pixels: ``plan.powers``, ``plan.inverse`` and ``plan.regular``."""
+    size = plan.powers.shape[0]
+    matrix, vectors, inverse = (np.empty((size, size)) for _ in range(3))
+    ordinate = plan.ordinate[:, np.newaxis]
+    for k in range(size):
+        plan.powers[k] = (plan.aperture * ordinate**k).sum(axis=0)
+    moments = np.array([(plan.background * ordinate**k).sum(axis=0) for k in range(2 * size - 1)]).T.copy()
+    for x in range(plan.npixels.size):
+        plan.regular[x] = invert_moments(moments[x], size, matrix, vectors, inverse)
+        if plan.regular[x]:
+            plan.inverse[:, :, x] = inverse
 
 
 def _share(aperture: NDArray[np.float64], profile: NDArray[np.float64] | None, complete: bool) -> NDArray[np.float64]:
@@ -227,7 +246,7 @@ def box_extract(
     return BoxSums(*out)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _smooth(plan: BoxPlan, planes: Planes, i: int, n_columns: int, smooth: NDArray[np.float32]) -> None:
     """Smooth the background rows of one integration along dispersion."""
     valid = np.empty(n_columns, np.bool_)
@@ -235,16 +254,18 @@ def _smooth(plan: BoxPlan, planes: Planes, i: int, n_columns: int, smooth: NDArr
     for r in range(plan.rows.size):
         if plan.background_bounds[r, 0] == plan.background_bounds[r, 1]:
             continue
-        valid[:] = True
-        for k in range(4):
+        at = i * planes[0].step_int + plan.rows[r] * planes[0].step_row
+        row = planes[0].flat[at : at + n_columns]
+        for x in range(n_columns):
+            valid[x] = np.isfinite(row[x])
+        for k in range(1, 4):
             plane = planes[k]
             if plane.flat.size:
                 at = i * plane.step_int + plan.rows[r] * plane.step_row
                 for x in range(n_columns):
-                    valid[x] &= np.isfinite(plane.flat[at + x]) if k == 0 else not np.isnan(plane.flat[at + x])
-        at = i * planes[0].step_int + plan.rows[r] * planes[0].step_row
-        smooth_row(planes[0].flat[at : at + n_columns], valid, plan.smoothing, whole)
-        smooth[r] = whole[plan.start : plan.start + smooth.shape[1]]
+                    valid[x] = valid[x] and not np.isnan(plane.flat[at + x])
+        smooth_row(row, valid, plan.smoothing, whole)
+        copy(smooth[r], whole[plan.start : plan.start + smooth.shape[1]])
 
 
 @njit(cache=True, nogil=True)
@@ -258,6 +279,14 @@ def _extract(plan: BoxPlan, planes: Planes, n_columns: int, out: NDArray[np.floa
             _smooth(plan, planes, i, n_columns, smooth)
         for x0 in range(0, n_wave, TILE):
             x1 = min(x0 + TILE, n_wave)
-            extract_tile(plan, planes, i, x0, x1, smooth, work)
+            sum_aperture(plan, planes, i, x0, x1, work)
+            if plan.kind != KIND_NONE:
+                sum_background(plan, planes, i, x0, x1, smooth, work)
+                if plan.kind == KIND_POLY:
+                    fit_polynomials(plan, x0, x1, work)
+                else:
+                    fit_medians(plan, x0, x1, work)
+                sum_noise(plan, planes, i, x0, x1, work)
+            finish(plan, x1 - x0, work)
             for k in range(out.shape[0]):
-                out[k, i, x0:x1] = work.total[k * TILE : k * TILE + x1 - x0]
+                copy(out[k, i, x0:x1], work.total[k * TILE : k * TILE + x1 - x0])

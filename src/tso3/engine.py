@@ -22,7 +22,7 @@ __all__ = ["BlockPlan", "Footprint", "available_workers", "parse_size", "plan_bl
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _BLOCKS_IN_FLIGHT = 2
 _LARGEST_BLOCK = 256
-_SMALLEST_BLOCK = 8
+_SMALLEST_BLOCK = 1
 _TILE_ROWS_AIM = 64 * 2**20
 
 

@@ -14,6 +14,7 @@ from tso3.core.block import Block
 from tso3.core.model import ExposureModel
 from tso3.core.noise import photon_limit, point_to_point
 from tso3.engine import BlockPlan
+from tso3.errors import ParameterError
 from tso3.io.catalog import write_phot
 from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Exposure, Observation
@@ -203,6 +204,12 @@ class Lane:
         self.setting.progress.advance(block.n_int)
 
 
+def _mean(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is finite, NaN if nothing is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
 class ImagingLane(Lane):
     """An exposure that ends in aperture photometry."""
 
@@ -250,7 +257,7 @@ class ImagingLane(Lane):
         """Return the background-subtracted photometry."""
         if self.table is None:
             return super().light_curve()
-        missing = float(np.nanmean(self.table["missing_fraction"]))
+        missing = _mean(self.table["missing_fraction"])
         return self.table["net_aperture_sum"], self.table["photon_limit"] ** 2, missing
 
 
@@ -266,6 +273,12 @@ class SpectralLane(Lane):
         parameters = self.setting.parameters
         if parameters.extract_1d.skip:
             return
+        if self.model is None and "complete" in (parameters.extract_1d.missing, parameters.white_light.missing):
+            raise ParameterError(
+                "0 leaves nothing to complete missing light from; set extract_1d.missing = drop and"
+                " white_light.missing = drop as well, or a sample of at least 1",
+                "survey.n_sample",
+            )
         plan = extract_1d.prepare(self.exposure, self.setting.references, parameters.extract_1d, self.model)
         self.plan = plan
         if plan.needs_first:
@@ -297,8 +310,10 @@ class SpectralLane(Lane):
 
     def consume(self, block: Block) -> None:
         """Extract one block, write its rows, and add it to the light curve."""
-        if self.plan is None or self.curve is None or self.writer is None:
+        if self.plan is None or self.curve is None:
             return
+        if self.writer is None:
+            raise RuntimeError("spectra without a product to write them to")
         spectra = extract_1d.run(self.plan, block)
         self.writer.write(self.exposure.name, spectra)
         self.curve.add(spectra)
@@ -307,5 +322,5 @@ class SpectralLane(Lane):
         """Return the white light."""
         if self.curve is None:
             return super().light_curve()
-        missing = float(np.nanmean(self.curve.missing_fraction))
+        missing = _mean(self.curve.missing_fraction)
         return self.curve.flux, self.curve.limit_variance, missing

@@ -84,7 +84,8 @@ def run(
     Raises
     ------
     Tso3Error
-        If an input, a parameter or a reference cannot be used; nothing is left half-written.
+        If an input, a parameter or a reference cannot be used. No product is left half-written; whole products of
+        exposures that were finished before stay.
     """
     started = time.perf_counter()
     with _recorded_warnings() as texts:
@@ -94,10 +95,11 @@ def run(
         _checked("block_size", block_size, 1)
         observation = read_observation(inputs)
         references = find_references(observation, overrides or {})
+        _warn_if_idle(observation, settings)
         ranges = references.path("wavelengthrange")
         setting = Setting(
             observation=observation,
-            folder=_folder(output_dir),
+            folder=Path(output_dir),
             parameters=settings,
             preset=preset,
             references=references,
@@ -127,6 +129,7 @@ Reduced = tuple[Sequence[Lane], dict[str, list[Path]], Any]
 def _reduce_imaging(setting: Setting) -> Reduced:
     """Survey, then outlier detection and photometry of every exposure, then the catalogue."""
     lanes = [ImagingLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
+    _make_folder(setting.folder)
     for lane in lanes:
         lane.run(_record(setting))
     products = _collected(lanes)
@@ -142,6 +145,7 @@ def _reduce_imaging(setting: Setting) -> Reduced:
 def _reduce_spectroscopy(setting: Setting) -> Reduced:
     """Survey, then outlier detection and extraction of every exposure, then the white light."""
     lanes = [SpectralLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
+    _make_folder(setting.folder)
     if setting.parameters.extract_1d.skip:
         for lane in lanes:
             lane.run(_record(setting))
@@ -208,19 +212,29 @@ def _record(setting: Setting) -> CrfintsRecord:
     )
 
 
+def _warn_if_idle(observation: Observation, parameters: Parameters) -> None:
+    """Warn if every step that makes a product is skipped."""
+    measuring = parameters.tso_photometry if observation.mode.is_imaging else parameters.extract_1d
+    if parameters.outlier_detection.skip and measuring.skip:
+        warnings.warn(
+            f"{observation.product_name}: every step that makes a product is skipped, so there will be none",
+            Tso3Warning,
+            stacklevel=3,
+        )
+
+
 def _checked(name: str, value: int | None, default: int) -> int:
     if value is not None and value < 1:
         raise ParameterError(f"{value} is less than 1", name)
     return default if value is None else int(value)
 
 
-def _folder(output_dir: str | Path) -> Path:
-    folder = Path(output_dir)
+def _make_folder(folder: Path) -> None:
+    """Make the folder of the products, now that everything asked for can be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot be made ({error.strerror}); choose another folder", folder) from error
-    return folder
 
 
 def _peak_memory() -> int:

@@ -27,8 +27,9 @@ __all__ = ["ExposureStream", "PlaneWriter", "StreamCounts"]
 
 _FRAME_PLANES = ("SCI", "ERR", "DQ")
 _VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
-_NATIVE_BYTES = 4 + 4 + 4 + 1 + 1
+_NATIVE_BYTES = 4 + 4 + 4 + 1 + 1 + 5  # data, err, dq, mask, bad, and what the step needs beside them
 _RAW_FRAME_BYTES = 12
+_SINGLE_BYTES = 64 * 2**20
 
 
 class PlaneWriter(Protocol):
@@ -50,17 +51,14 @@ class StreamCounts:
     ----------
     n_outlier : ndarray of int64, shape (n_int,)
         Outliers in each integration.
-    n_bad : ndarray of int64, shape (n_int,)
-        All bad pixels in each integration, outliers included.
     """
 
     n_outlier: NDArray[np.int64]
-    n_bad: NDArray[np.int64]
 
     @classmethod
     def empty(cls, n_int: int) -> StreamCounts:
         """Return zeros for ``n_int`` integrations."""
-        return cls(np.zeros(n_int, np.int64), np.zeros(n_int, np.int64))
+        return cls(np.zeros(n_int, np.int64))
 
 
 class _Scratch(threading.local):
@@ -227,7 +225,10 @@ class ExposureStream:
     def single(self, start: int, stop: int) -> Block:
         """Return one block by itself, flagged like any other; nothing is written or counted."""
         state = _OpenBlock(start, stop, _BlockPool(self._kept, stop - start).take(self.exposure.ny, self.exposure.nx))
-        self._run_tile(state, slice(*self.used), dry=True)
+        first, last = self.reach(start, stop)
+        rows = max(1, _SINGLE_BYTES // ((last - first) * self.exposure.nx * (_RAW_FRAME_BYTES + _NATIVE_BYTES)))
+        for low in range(self.used[0], self.used[1], rows):
+            self._run_tile(state, slice(low, min(low + rows, self.used[1])), dry=True)
         return state.block()
 
     def _open(self, start: int, stop: int) -> _OpenBlock:
@@ -253,17 +254,12 @@ class ExposureStream:
         if outlier is not None:
             bad |= outlier
         if not dry:
-            self._count(start, stop, bad, None if outlier is None else result.n_flagged)
+            if outlier is not None:
+                with self._lock:
+                    self.counts.n_outlier[start:stop] += result.n_flagged
             if self.writer is not None:
                 self.writer.write(start, stop, own_raw, rows)
         self._keep(state, own_raw, bad, rows)
-
-    def _count(self, start: int, stop: int, bad: NDArray[np.bool_], n_flagged: NDArray[np.int64] | None) -> None:
-        n_bad = [np.count_nonzero(frame) for frame in bad]
-        with self._lock:
-            self.counts.n_bad[start:stop] += n_bad
-            if n_flagged is not None:
-                self.counts.n_outlier[start:stop] += n_flagged
 
     def _read(self, first: int, last: int, rows: slice) -> tuple[dict[str, NDArray[np.generic]], tuple]:
         shape = (last - first, rows.stop - rows.start, self.exposure.nx)

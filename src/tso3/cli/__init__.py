@@ -214,7 +214,8 @@ def main(arguments: list[str] | None = None) -> int:
     -------
     code : int
         0 after success; 2 after a fault in what the user gave, told on standard error in one line for each fault;
-        130 after an interruption from the keyboard. Any other error is a defect of tso3 and keeps its traceback.
+        130 after an interruption from the keyboard (143 or 129 if a batch system or a closed terminal ends the run:
+        temporary files are removed). Any other error is a defect of tso3 and keeps its traceback.
 
     Examples
     --------
@@ -225,6 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     from tso3.errors import Tso3Error
 
+    _stop_on_signals()
     usage_error: Any = typer.BadParameter.__mro__[2]  # click's ClickException, wherever typer keeps it
     try:
         code = app(arguments, prog_name="tso3", standalone_mode=False)
@@ -241,6 +243,20 @@ def main(arguments: list[str] | None = None) -> int:
     if code == 130:
         typer.echo("tso3: interrupted", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _stop_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end a run like an interruption, so that nothing half-written stays behind."""
+    import signal
+    import threading
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+                signal.signal(getattr(signal, name), stop)
 
 
 def _fail(message: str) -> int:

@@ -43,6 +43,8 @@ def print_summary(
         f"{result.n_int} integrations in {_duration(result.seconds)}, "
         f"peak memory {result.peak_memory / 2**20:.0f} MiB, preset {preset}"
     )
+    if result.references:
+        console.print("references: " + ", ".join(result.references))
     if result.warnings:
         console.print(f"{len(result.warnings)} warning{'s' if len(result.warnings) > 1 else ''}, see above")
 

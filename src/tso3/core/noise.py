@@ -10,14 +10,16 @@ __all__ = ["photon_limit", "point_to_point"]
 _GAUSSIAN = 1.482602218505602
 """Standard deviation over median absolute deviation of a normal distribution."""
 
+_FEWEST = 8
+
 
 def point_to_point(flux: NDArray[np.float64]) -> float:
     """
-    Return the scatter of a light curve from differences of neighbours, relative to its median.
+    Return the scatter of a light curve from each point against the mean of its neighbours, relative to its median.
 
-    1.4826 times the median of ``|flux[i + 1] - flux[i]|``, divided by sqrt(2) and by the median flux: the standard
-    deviation for Gaussian noise, left as it is by slow changes, by the few steep integrations of an ingress, and by
-    single outliers.
+    1.4826 times the median of ``|flux[i] - (flux[i - 1] + flux[i + 1]) / 2|``, divided by sqrt(3/2) and by the median
+    flux: the standard deviation for Gaussian noise that is independent in time, left as it is by slopes, by the few
+    integrations at the corners of a transit, and by single outliers.
 
     Parameters
     ----------
@@ -27,21 +29,23 @@ def point_to_point(flux: NDArray[np.float64]) -> float:
     Returns
     -------
     scatter : float
-        Relative (1e-6 is one ppm); NaN if there are fewer than two differences, or the median is 0.
+        Relative (1e-6 is one ppm); NaN if there are fewer than 8 differences (too few to tell), or the median is 0.
 
     Examples
     --------
     >>> import numpy as np
     >>> from tso3.core.noise import point_to_point
-    >>> round(point_to_point(np.array([100.0, 101.0, 100.0, 101.0, 100.0])), 6)
-    0.010484
+    >>> round(point_to_point(np.array([100.0, 101.0] * 10)), 6)
+    0.012045
+    >>> round(point_to_point(np.arange(20.0)), 6)
+    0.0
     """
-    difference = np.abs(np.diff(flux))
+    difference = np.abs(flux[1:-1] - 0.5 * (flux[:-2] + flux[2:]))
     difference = difference[np.isfinite(difference)]
-    if difference.size < 2:
+    if difference.size < _FEWEST:
         return float("nan")
     level = float(np.nanmedian(flux))
-    return float(_GAUSSIAN * np.median(difference) / np.sqrt(2) / abs(level)) if level else float("nan")
+    return float(_GAUSSIAN * np.median(difference) / np.sqrt(1.5) / abs(level)) if level else float("nan")
 
 
 def photon_limit(flux: NDArray[np.float64], variance: NDArray[np.float64]) -> float:

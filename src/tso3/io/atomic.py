@@ -43,7 +43,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ``path`` is left as it was. A reader therefore never sees half a product.
 
     A run that was killed (SIGKILL, power) cannot remove its temporary file; the next one that writes the same product
-    does: it removes temporary files that nobody holds open for writing and that are older than some minutes.
+    does: it removes temporary files that nobody holds open for writing and whose process is gone (or, if that is of
+    another machine, that are older than some minutes).
 
     Parameters
     ----------
@@ -113,7 +114,9 @@ def _remove_stale(final: Path) -> None:
             continue
         left = final.with_name(name)
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime < _STALE:
+            state = left.stat()
+            young = time.time() - state.st_mtime < _STALE
+            if young and (state.st_size == 0 or _runs_here(name)):
                 continue
             handle = os.open(left, os.O_WRONLY)
             try:
@@ -121,6 +124,17 @@ def _remove_stale(final: Path) -> None:
                     left.unlink()
             finally:
                 os.close(handle)
+
+
+def _runs_here(name: str) -> bool:
+    """Return whether the process that made a temporary file may still run on this machine."""
+    try:
+        os.kill(int(name.split("-")[1]), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, IndexError):
+        return True
+    return True
 
 
 def _advice(error: BaseException | None, ours: set[str]) -> str | None:

@@ -33,7 +33,18 @@ APERTURES: dict[str, tuple[Aperture1D, ...]] = {
             bkg_order=0,
         ),
     ),
-    "MIR_LRS-SLITLESS": (Aperture1D(id="ANY", dispaxis=2, xstart=30.0, xstop=41.0, use_source_posn=False),),
+    "MIR_LRS-SLITLESS": (
+        Aperture1D(
+            id="ANY",
+            dispaxis=2,
+            xstart=30.0,
+            xstop=41.0,
+            use_source_posn=False,
+            bkg_offsets=((-23.0, -11.0), (11.0, 23.0)),
+            bkg_fit="poly",
+            bkg_order=0,
+        ),
+    ),
 }
 """Apertures by EXP_TYPE."""
 
@@ -48,7 +59,8 @@ SOURCES: dict[str, str] = {
         " control file (kevin218/Eureka, demos/JWST/S3_nircam_wfss_template.ecf)"
     ),
     "MIR_LRS-SLITLESS": (
-        "columns 30 to 41, no background: jwst_miri_extract1d_0006.json, as cited in the JWST documentation"
+        "columns 30 to 41: jwst_miri_extract1d_0006.json, as cited in the JWST documentation; background 11 to 23"
+        " pixels from their middle, our choice: slitless data hold the whole sky, which would dilute a transit by half"
     ),
 }
 """Where the numbers come from, by EXP_TYPE."""

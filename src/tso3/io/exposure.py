@@ -71,6 +71,11 @@ class Exposure:
         return None if value is None or not str(value).strip() else str(value).strip()
 
     @property
+    def visit(self) -> tuple[str, ...]:
+        """What the exposures of all detectors that were read together have in common."""
+        return _identity(self.segments[0])[:-1]
+
+    @property
     def instrument(self) -> str | None:
         """INSTRUME."""
         return self._text("INSTRUME")
@@ -235,14 +240,12 @@ def read_exposures(paths: Sequence[str | Path]) -> tuple[Exposure, ...]:
         If integrations between segments are missing, or VAR_POISSON or VAR_RNOISE.
     """
     groups: dict[tuple[str, ...], list[Segment]] = {}
-    for path in paths:
-        segment = read_segment(path)
+    for segment in _checked_segments(paths):
         groups.setdefault(_identity(segment), []).append(segment)
     if not groups:
         raise InputError("no input given; give an association (.json), calints files, a pattern or a folder")
-    exposures = tuple(_join(groups[key]) for key in sorted(groups))
+    exposures = _in_time([_join(groups[key]) for key in sorted(groups)])
     segments = [segment for exposure in exposures for segment in exposure.segments]
-    _check_equal(segments, _EQUAL_IN_OBSERVATION, "an observation")
     names: dict[str, Path] = {}
     for segment in segments:
         if segment.stem in names:
@@ -257,6 +260,22 @@ def _identity(segment: Segment) -> tuple[str, ...]:
     detector = str(segment.header("DETECTOR", ""))
     stem = "" if keys[0] and keys[-1] else _SEGMENT_WORD.sub("", segment.stem)
     return (*keys, stem, detector)
+
+
+def _checked_segments(paths: Sequence[str | Path]) -> list[Segment]:
+    """Return the headers of files that belong to one observation."""
+    segments = [read_segment(path) for path in paths]
+    _check_equal(segments, _EQUAL_IN_OBSERVATION, "an observation")
+    return segments
+
+
+def _in_time(exposures: list[Exposure]) -> tuple[Exposure, ...]:
+    """Return exposures in the order of their first time, detectors of one visit together; without times as given."""
+    begin: dict[tuple[str, ...], float] = {}
+    for exposure in exposures:
+        times = [float(t) for t in exposure.times.mid_mjd_utc if t == t][:1]
+        begin[exposure.visit] = min([begin.get(exposure.visit, float("inf")), *times])
+    return tuple(sorted(exposures, key=lambda exposure: begin[exposure.visit]))
 
 
 def _join(segments: list[Segment]) -> Exposure:

@@ -82,6 +82,8 @@ class MedianWriter:
         from astropy.io import fits
 
         primary = self._segment.primary.copy()
+        for keyword in ("CHECKSUM", "DATASUM"):
+            primary.remove(keyword, ignore_missing=True)
         primary["FILENAME"] = self.path.name
         primary["DATAMODL"] = "CubeModel"
         shape = (self._stop - self._start, self._segment.ny, self._segment.nx)

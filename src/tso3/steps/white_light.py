@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.lightcurve import band_sum, in_band
-from tso3.core.noise import photon_limit, point_to_point
 from tso3.core.spectra import Spectra, SpectrumHeader
-from tso3.errors import ReferenceFileError
+from tso3.errors import ParameterError, ReferenceFileError
 from tso3.io.exposure import Exposure, Observation
 from tso3.io.reference_files import WavelengthRange
 from tso3.parameters import WhiteLight
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from astropy.table import QTable
 
 __all__ = ["WhiteLightCurve", "band_limits", "table"]
-
-_VISIT = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-_PPM = 1e6
 
 
 def band_limits(
@@ -115,6 +111,15 @@ class WhiteLightCurve:
         self.exposure = exposure
         self.header = header
         self._inside = in_band(wavelength, *limits)
+        if not self._inside.any():
+            raise ParameterError(
+                f"no wavelength of {exposure.name} ({np.nanmin(wavelength):.3f} to {np.nanmax(wavelength):.3f} micron)"
+                f" lies between {limits[0]} and {limits[1]} micron; change white_light.min_wavelength and"
+                " max_wavelength, or the wavelengthrange reference",
+                "white_light",
+            )
+        if expected is not None:  # what cannot be completed where it is missing is in no integration's sum
+            self._inside &= expected > 0.0
         self._expected = expected
         self.flux, self.flux_error, self.flat_error, self.limit_variance, self.missing_fraction = (
             np.full(n, np.nan) for _ in range(5)
@@ -152,20 +157,10 @@ class WhiteLightCurve:
             return np.full(spectra.n_int, np.nan)
         return np.array([float((row * light).sum() / whole) for row in lost])
 
-    @property
-    def scatter_ppm(self) -> float:
-        """Point-to-point scatter [1e-6]."""
-        return _PPM * point_to_point(self.flux)
-
-    @property
-    def limit_ppm(self) -> float:
-        """Scatter that photon and read noise alone would give [1e-6]."""
-        return _PPM * photon_limit(self.flux, self.limit_variance)
-
 
 def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable:
     """
-    Return the white-light table with the archive's columns and, beside each flux, its error and number of samples.
+    Return the white-light table: the archive's columns, and beside each flux what it is worth.
 
     One row per integration. Rows of several detectors are paired by exposure and integration number, those of one
     detector keep the order of time; repeated time stamps are kept.
@@ -181,7 +176,8 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
     -------
     table : QTable
         ``MJD_UTC``, ``BJD_TDB`` (which holds BJD - 2400000.5), ``whitelight_flux``, with the detector and the order in
-        the name where the archive has them. NaN where a detector lacks an integration.
+        the name where the archive has them. NaN where a detector lacks an integration. Ours: the temporal error, that
+        of the flat field (which does not scatter in time), the photon limit, samples, and share of missing light.
     """
     from astropy import units as u
     from astropy.table import QTable
@@ -205,11 +201,15 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
             for name, values in (
                 ("whitelight_flux", [(curve, curve.flux) for curve in of_order]),
                 ("whitelight_flux_error", [(curve, curve.flux_error) for curve in of_order]),
+                ("whitelight_flux_error_flat", [(curve, curve.flat_error) for curve in of_order]),
+                ("photon_limit", [(curve, np.sqrt(curve.limit_variance)) for curve in of_order]),
             ):
                 column = _placed(rows, values)
                 light[f"{name}{middle}{suffix}"] = column if unit is None else column << unit
             counts = _placed(rows, [(curve, curve.n_valid.astype(float)) for curve in of_order])
             light[f"n_valid{middle}{suffix}"] = np.nan_to_num(counts).astype(np.int64)
+            missing = [(curve, curve.missing_fraction) for curve in of_order]
+            light[f"missing_fraction{middle}{suffix}"] = _placed(rows, missing)
     light.meta["number_of_integrations"] = len(light)
     return light
 
@@ -229,8 +229,7 @@ Key = tuple[tuple[str, ...], int]
 
 
 def _keys(exposure: Exposure) -> list[Key]:
-    visit = tuple(str(exposure.header(keyword, "")) for keyword in _VISIT)
-    return [(visit, int(number)) for number in exposure.times.int_num]
+    return [(exposure.visit, int(number)) for number in exposure.times.int_num]
 
 
 def _rows(curves: Sequence[WhiteLightCurve]) -> dict[Key, int]:

@@ -232,3 +232,19 @@ def test_errors_are_those_of_repeated_noise():
     result = measure(data, err=np.full_like(data, sigma))
     pull = (result.net_aperture_sum - result.net_aperture_sum.mean()) / result.net_aperture_sum_err
     assert pull.std() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_an_annulus_without_valid_pixels_leaves_the_sum_of_the_aperture(complete):
+    y, x = np.mgrid[:21, :21]
+    distance = np.hypot(x - 10, y - 10)
+    image = np.full((1, 21, 21), 2.0, "f4")
+    image[0, distance > 3.8] = np.nan
+    reference = np.where(distance < 3.8, 1.0, np.nan) if complete else None
+    rule = Treatment(reference, complete, 0.5, True)
+    centre = np.array([10.0])
+    sums = sum_apertures(Images.of(image, np.ones_like(image)), centre, centre, Radii(3.0, 4.5, 6.0), rule)
+    photometry = photometry_of(sums, rule)
+    assert photometry.aperture_sum[0] == pytest.approx(2.0 * np.pi * 9.0)
+    assert np.isnan(photometry.net_aperture_sum[0])
+    assert photometry.quality[0] & PhotometryQuality.NO_BACKGROUND

@@ -261,6 +261,8 @@ def photometry_of(sums: ApertureSums, treatment: Treatment, *, subtract: bool = 
         net = gain * (sums.aperture_sum - mean * used_area)
         bkg, bkg_err = mean * area, mean_err * area
         total = net + bkg if treatment.complete else sums.aperture_sum
+        whole = np.isnan(mean) & (sums.missing == 0.0)  # without a background, a sum that lacks nothing is a sum still
+        total = np.where(whole, sums.aperture_sum, total)
         temporal = gain**2 * (sums.aperture_temporal + used_area**2 * mean_temporal)
         limit = gain * sums.aperture_temporal + area**2 * mean_temporal
         net_err = gain * np.sqrt(sums.aperture_variance + used_area**2 * mean_err**2)

@@ -45,7 +45,7 @@ def no_fits(association, members):
 
 def truncated(association, members):
     content = members[0].read_bytes()
-    members[0].write_bytes(content[: len(content) // 2])
+    members[0].write_bytes(content[: len(content) // 2 + 1234])
     return [association], [members[0].name]
 
 

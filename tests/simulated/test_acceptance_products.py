@@ -15,7 +15,7 @@ from tso3.simulate import simulate
 
 MODES = ("NRS_BRIGHTOBJ", "MIR_LRS-SLITLESS", "NRC_TSIMAGE")
 MODEL = {"NRS_BRIGHTOBJ": "SlitModel", "MIR_LRS-SLITLESS": "SlitModel", "NRC_TSIMAGE": "CubeModel"}
-INHERENT = ("Column #", "keywords that use the", "LONGSTRN", "CONTINUE")
+INHERENT = ("contains character '-'", "OGIP long string keyword convention")
 """What fitsverify warns of and the archive's layout cannot do without: '-' in column names, long strings."""
 
 
@@ -58,12 +58,12 @@ def test_the_companion_table_survives_open_and_save(made, tmp_path):
         model.save(tmp_path / "saved.fits")
     with fits.open(path) as before, fits.open(tmp_path / "saved.fits") as after:
         tables = [(h.name, h.ver) for h in before if h.name.startswith("TSO3_")]
-        assert ("TSO3_EXTRACT1D", 1) in tables
-        assert len(tables) == len([h for h in before if h.name == "EXTRACT1D"])
-        for label in tables:
-            assert after[label].columns.names == before[label].columns.names
-            for name in before[label].columns.names:
-                np.testing.assert_array_equal(after[label].data[name], before[label].data[name])
+        assert len(tables) == len([h for h in before if h.name == "EXTRACT1D"]) > 0
+        for name, _ in tables:
+            assert after[name].header["X1DVER"] == before[name].header["X1DVER"]
+            assert after[name].columns.names == before[name].columns.names
+            for column in before[name].columns.names:
+                np.testing.assert_array_equal(after[name].data[column], before[name].data[column])
 
 
 def test_companion_and_spectra_have_the_same_rows(made):
@@ -72,7 +72,7 @@ def test_companion_and_spectra_have_the_same_rows(made):
         return
     with fits.open(result.products["x1dints"][0]) as file:
         for spectra in (h for h in file if h.name == "EXTRACT1D"):
-            companion = file["TSO3_EXTRACT1D", spectra.ver]
+            (companion,) = (h for h in file if h.name.startswith("TSO3_") and h.header["X1DVER"] == spectra.ver)
             assert len(companion.data) == len(spectra.data) == 14
             np.testing.assert_array_equal(companion.data["INT_NUM"], spectra.data["INT_NUM"])
             np.testing.assert_array_equal(spectra.data["INT_NUM"], np.arange(1, 15))
@@ -89,7 +89,7 @@ def test_specutils_reads_the_spectra(made):
         warnings.simplefilter("ignore")
         spectra = SpectrumList.read(path, format="JWST x1d multi")
     with fits.open(path) as file:
-        flux = np.concatenate([h.data["FLUX"] for h in file if h.name == "EXTRACT1D"])
+        flux = [row for h in file if h.name == "EXTRACT1D" for row in h.data["FLUX"]]
         unit = file["EXTRACT1D"].columns["FLUX"].unit
     assert len(spectra) == len(flux)
     for spectrum, expected in zip(spectra, flux, strict=True):

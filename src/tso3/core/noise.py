@@ -11,6 +11,8 @@ _GAUSSIAN = 1.482602218505602
 """Standard deviation over median absolute deviation of a normal distribution."""
 
 _FEWEST = 8
+_CLIP = 4.0
+_MAX_CLIPS = 20
 
 
 def point_to_point(flux: NDArray[np.float64]) -> float:
@@ -18,8 +20,9 @@ def point_to_point(flux: NDArray[np.float64]) -> float:
     Return the scatter of a light curve from each point against the mean of its neighbours, relative to its median.
 
     1.4826 times the median of ``|flux[i] - (flux[i - 1] + flux[i + 1]) / 2|``, divided by sqrt(3/2) and by the median
-    flux: the standard deviation for Gaussian noise that is independent in time, left as it is by slopes, by the few
-    integrations at the corners of a transit, and by single outliers.
+    flux; differences beyond 4 standard deviations are clipped until none is left. That is the standard deviation for
+    Gaussian noise that is independent in time, left as it is by slopes, by the integrations of an ingress, and by
+    single outliers.
 
     Parameters
     ----------
@@ -44,8 +47,15 @@ def point_to_point(flux: NDArray[np.float64]) -> float:
     difference = difference[np.isfinite(difference)]
     if difference.size < _FEWEST:
         return float("nan")
+    sigma = _GAUSSIAN * float(np.median(difference))
+    for _ in range(_MAX_CLIPS):
+        kept = difference[difference <= _CLIP * sigma]
+        clipped = _GAUSSIAN * float(np.median(kept)) if kept.size >= _FEWEST else sigma
+        if clipped == sigma:
+            break
+        sigma = clipped
     level = float(np.nanmedian(flux))
-    return float(_GAUSSIAN * np.median(difference) / np.sqrt(1.5) / abs(level)) if level else float("nan")
+    return float(sigma / np.sqrt(1.5) / abs(level)) if level else float("nan")
 
 
 def photon_limit(flux: NDArray[np.float64], variance: NDArray[np.float64]) -> float:

@@ -243,8 +243,8 @@ def products(
 
 def identical(one: Path, other: Path) -> Comparison:
     """
-    Compare two products of ours for identity: equal bytes but for dates, file names and the ASDF tree, which is
-    compared as a tree.
+    Compare two products of ours for identity: equal bytes but for dates and file names; HDRTAB, which has dates too,
+    by columns, and the ASDF tree as a tree.
     """
     from astropy.io import fits
 
@@ -261,6 +261,9 @@ def identical(one: Path, other: Path) -> Comparison:
                     trees(comparison, tree, other_tree)
                 continue
             headers(comparison, part, x.header, y.header)
+            if x.name == "HDRTAB":
+                hdrtab(comparison, x, y)
+                continue
             comparison.same(f"{part} bytes", _bytes(one, x), _bytes(other, y))
     return comparison
 

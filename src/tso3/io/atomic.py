@@ -114,9 +114,7 @@ def _remove_stale(final: Path) -> None:
             continue
         left = final.with_name(name)
         with suppress(OSError):
-            state = left.stat()
-            young = time.time() - state.st_mtime < _STALE
-            if young and (state.st_size == 0 or _runs_here(name)):
+            if time.time() - left.stat().st_mtime < _STALE and _runs_here(name):
                 continue
             handle = os.open(left, os.O_WRONLY)
             try:

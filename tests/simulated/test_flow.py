@@ -1,0 +1,95 @@
+"""The whole flow on small visits: what is refused, what is warned of, what a killed run leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+
+import tso3
+from tso3.errors import ParameterError
+from tso3.simulate import simulate
+
+
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory):
+    return simulate("MIR_LRS-SLITLESS", tmp_path_factory.mktemp("visit"), n_int=30, segments=2, seed=9)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"survey": {"n_sample": 0}}, "nothing to complete"),
+        ({"white_light": {"min_wavelength": 20.0}}, "no wavelength of"),
+        ({"white_light": {"min_wavelength": 9.0, "max_wavelength": 8.0}}, "no wavelength of"),
+        ({"outlier_detection": {"good_bits": "NONSENSE"}}, "names no DQ bits"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(visit, tmp_path, parameters, told):
+    with pytest.raises(ParameterError, match=told):
+        tso3.run(visit.association, tmp_path / "out", parameters=parameters, overrides=visit.references)
+    assert not (tmp_path / "out").exists()
+
+
+def test_skipping_every_product_is_told(visit, tmp_path):
+    skip = {"outlier_detection": {"skip": True}, "extract_1d": {"skip": True}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tso3.Tso3Warning)
+        result = tso3.run(visit.association, tmp_path, parameters=skip, overrides=visit.references)
+    assert result.products == {}
+    assert any("every step that makes a product is skipped" in text for text in result.warnings)
+
+
+def test_white_light_without_a_survey_drops_what_it_says(visit, tmp_path):
+    drop = {"survey": {"n_sample": 0}, "extract_1d": {"missing": "drop"}, "white_light": {"missing": "drop"}}
+    result = tso3.run(visit.association, tmp_path, parameters=drop, overrides=visit.references)
+    assert np.isfinite(result.white_light["whitelight_flux"]).all()
+
+
+def test_exposures_without_number_keep_their_integrations(tmp_path):
+    visit = simulate("MIR_LRS-SLITLESS", tmp_path / "in", n_int=8, exposures=2, seed=2)
+    for path in visit.members:
+        with fits.open(path, mode="update") as hdus:
+            del hdus[0].header["EXPOSURE"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tso3.Tso3Warning)
+        result = tso3.run(visit.members, tmp_path / "out", overrides=visit.references)
+    light = QTable.read(result.products["whtlt"][0])
+    assert len(light) == result.n_int == 16
+    assert (np.diff(np.asarray(light["MJD_UTC"])) > 0).all()
+
+
+def test_exposures_are_in_the_order_of_time_not_of_their_names(tmp_path):
+    visit = simulate("MIR_LRS-SLITLESS", tmp_path / "in", n_int=4, exposures=2, seed=2)
+    for path, number in zip(visit.members, ("9", "10"), strict=True):
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].header["EXPOSURE"] = number
+    result = tso3.run(visit.members, tmp_path / "out", overrides=visit.references)
+    assert [e.name for e in result.exposures] == [
+        path.name.removesuffix("_calints.fits").replace("-seg001", "") for path in visit.members
+    ]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGKILL"])
+def test_an_ended_run_leaves_nothing_that_the_next_does_not_remove(visit, tmp_path, name):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "tso3", "run", str(visit.association), "-o", str(out), "--block-size", "1", "-q"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".tso3-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, getattr(signal, name))
+    process.wait(60)
+    if process.returncode == 0:
+        pytest.skip("the run was over before the signal came")
+    if name != "SIGKILL":
+        assert process.returncode == 128 + getattr(signal, name)
+        assert not list(out.glob(".tso3-*"))
+    subprocess.run(command, check=True, capture_output=True)
+    assert not list(out.glob(".tso3-*"))

@@ -11,7 +11,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,10 @@ import pytest
 from compare import Comparison
 from compare_products import Threshold, products
 from peer import Peer, PeerRun
+from visits import Visit
 
 PROPERTY = "archive-comparison"
 """Name of the test property that carries a row of the table, through pytest-xdist too."""
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A simulated visit: association, members in its order, and references by type as the pipeline names them."""
-
-    association: Path
-    members: tuple[Path, ...]
-    references: dict[str, Path]
-    extract1d_wcs: Path | None = None
-
-    def with_references(self, **references: Path | None) -> Visit:
-        """Return the visit with some references replaced, or left out where None."""
-        kept = {kind: path for kind, path in {**self.references, **references}.items() if path is not None}
-        return replace(self, references=kept)
-
-    def along_wcs(self) -> Visit:
-        """Return the visit with the aperture that follows the trace of the world coordinates."""
-        return self.with_references(extract1d=self.extract1d_wcs)
 
 
 def key(*parts: Any) -> str:

@@ -22,6 +22,9 @@ __all__ = ["BlockPlan", "Footprint", "available_workers", "parse_size", "plan_bl
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _BLOCKS_IN_FLIGHT = 2
 _LARGEST_BLOCK = 256
+_ENOUGH_BLOCK = 32
+"""Integrations in a block from which more gain no time (measured for 32 × 2048 pixels and a window of 25)."""
+_BLOCK_BYTES_AIM = 48 * 2**20
 _SMALLEST_BLOCK = 1
 _TILE_ROWS_AIM = 64 * 2**20
 
@@ -170,7 +173,8 @@ def plan_blocks(
     workers : int
         Threads wanted; fewer are used if memory is short.
     block_size : int, optional
-        Integrations per block; by default the largest that fits, up to 256.
+        Integrations per block; by default 32, or for small frames as many as make 48 MiB, up to 256, or what fits.
+        Segments that are longer than this do not need more memory.
 
     Returns
     -------
@@ -183,11 +187,11 @@ def plan_blocks(
         If not even single rows of small blocks fit; the message says what would.
     """
     longest = max(last - first for first, last in bounds)
-    sizes = [min(block_size, longest)] if block_size is not None else _sizes_to_try(longest)
+    sizes = [min(block_size, longest)] if block_size is not None else _sizes_to_try(longest, footprint)
     least = None
     for n_workers in range(workers, 0, -1):
         for size in sizes:
-            blocks = [piece for first, last in bounds for piece in _cut(first, last, size)]
+            blocks = [(k, min(k + size, last)) for first, last in bounds for k in range(first, last, size)]
             halo = max(halo_of(start, stop) for start, stop in blocks)
             in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1
             kept = footprint.fixed_bytes + in_flight * footprint.block(size)
@@ -207,8 +211,9 @@ def plan_blocks(
     )
 
 
-def _sizes_to_try(longest: int) -> list[int]:
-    sizes = [min(longest, _LARGEST_BLOCK)]
+def _sizes_to_try(longest: int, footprint: Footprint) -> list[int]:
+    filling = _BLOCK_BYTES_AIM // footprint.tile(footprint.ny, 1, 0)
+    sizes = [min(longest, max(_ENOUGH_BLOCK, min(filling, _LARGEST_BLOCK)))]
     while sizes[-1] > _SMALLEST_BLOCK:
         sizes.append(max(_SMALLEST_BLOCK, sizes[-1] // 2))
     return sizes

@@ -31,7 +31,9 @@ def test_profile_and_spectrum_of_a_clean_image(seed, bad, factor):
     np.testing.assert_allclose((APERTURE * found.profile).sum(axis=0)[known], 1.0)
     inside = (APERTURE > 0) & known
     np.testing.assert_allclose(found.profile[inside], TRUTH[inside], atol=0.03)
-    np.testing.assert_allclose(found.spectrum[known], factor * SPECTRUM[known], rtol=0.05)
+    # a column that lost its brightest pixels is known from its wings and its neighbours' profile only
+    np.testing.assert_allclose(found.spectrum[known], factor * SPECTRUM[known], rtol=0.15)
+    assert np.median(np.abs(found.spectrum[known] / (factor * SPECTRUM[known]) - 1.0)) < 0.01
 
 
 def test_a_clean_column_keeps_its_own_profile():

@@ -47,19 +47,21 @@ class Case:
         return f"{self.name} {self.shape[0]}×{self.shape[1]} × {self.n_int}"
 
 
+_ONE_DETECTOR = {"detectors": ["NRS1"]}
 _BACKGROUND = {"extract_1d": {"subtract_background": True}}
+_NO_BACKGROUND = {"extract_1d": {"subtract_background": False}}
 
 CASES: dict[str, Case] = {
     case.name: case
     for case in (
-        Case("bots", "NRS_BRIGHTOBJ", (32, 2048), 800, 30, 60),
+        Case("bots", "NRS_BRIGHTOBJ", (32, 2048), 800, 30, 60, 2, _ONE_DETECTOR, _NO_BACKGROUND),
         Case("tsgrism64", "NRC_TSGRISM", (64, 2048), 800, 30, 50, parameters=_BACKGROUND),
         Case("tsgrism256", "NRC_TSGRISM", (256, 2048), 150, 20, 40, parameters=_BACKGROUND),
         Case("lrs", "MIR_LRS-SLITLESS", (416, 72), 400, 50, 80, parameters=_BACKGROUND),
         Case("soss", "NIS_SOSS", (256, 2048), 100, 20, 40, parameters={"extract_1d": {"soss_atoca": False}}),
         Case("tsimage", "NRC_TSIMAGE", (64, 64), 1600, 12, 25),
         Case("mirimage", "MIR_IMAGE", (72, 64), 1200, 8, 15),
-        Case("bots-long", "NRS_BRIGHTOBJ", (32, 2048), 5000, 60, 100),
+        Case("bots-long", "NRS_BRIGHTOBJ", (32, 2048), 5000, 60, 100, 2, _ONE_DETECTOR, _NO_BACKGROUND),
     )
 }
 """The table of the issue on speed, by the name of the case."""

@@ -1,7 +1,8 @@
 """
 A genuine product of the archive's pipeline (MIRI LRS, jwst 2.0.1, four integrations, INT_TIMES without rows, DN/s),
-through both pipelines. The file is not part of this repository: set ``TSO3_TEST_DATA`` to the folder that holds
-``miri_lrs/ERS_NGTS10_2022_new_drift_041_calints.fits`` (from kevin218/Eureka), or keep it in ``../shared/data``.
+through both pipelines. The file is not part of this repository: set ``TSO3_SHARED`` to the folder that holds
+``data/miri_lrs/ERS_NGTS10_2022_new_drift_041_calints.fits`` (from kevin218/Eureka), or keep it beside the checkout as
+``../shared``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from visits import Visit
 pytestmark = [pytest.mark.jwst, pytest.mark.filterwarnings("ignore")]
 
 NAME = "ERS_NGTS10_2022_new_drift_041_calints.fits"
-DATA = Path(os.environ.get("TSO3_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
+DATA = Path(os.environ.get("TSO3_SHARED") or Path(__file__).parents[3] / "shared") / "data"
 
 
 @pytest.fixture(scope="module")

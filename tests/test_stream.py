@@ -170,3 +170,18 @@ def test_survey_takes_its_sample_by_index_alone(exposure):
         model = survey.run(exposure, reader, parameters, np.eye(NY, NX, dtype=bool))
     assert model.sample.tolist() == [3, 9, 15, 21, 27, 33, 39, 45, 51, 57]
     np.testing.assert_array_equal(model.bad, np.eye(NY, NX, dtype=bool))
+
+
+def test_without_outlier_detection_bad_samples_are_left_out(stack, exposure):
+    kept = np.zeros((N_INT, NY, NX), bool)
+
+    def consume(block):
+        kept[block.start : block.stop] = np.isnan(block.data)
+
+    with Reader(exposure) as reader:
+        stream = ExposureStream(exposure, reader, None, used_rows=slice(None), keep_err=False)
+        stream.run(stream.plan(2**28, 1, block_size=9, result_bytes=0, fixed_bytes=0), consume)
+    marked = (stack["DQ"] & 1).astype(bool)
+    assert np.isfinite(stack["SCI"][marked]).any()
+    assert kept[marked].all()
+    assert stream.counts.n_outlier.sum() == 0

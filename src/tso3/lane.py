@@ -15,7 +15,7 @@ from tso3.core.model import ExposureModel
 from tso3.core.noise import photon_limit, point_to_point
 from tso3.engine import BlockPlan
 from tso3.errors import ParameterError
-from tso3.io.catalog import write_phot
+from tso3.io.catalog import write_catalog
 from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Exposure, Observation
 from tso3.io.exposure_products import ExposureProducts
@@ -249,7 +249,7 @@ class ImagingLane(Lane):
         self.table = tso_photometry.finish(self.plan, self._parts, self.exposure.times)
         if self.setting.parameters.tso_photometry.save_catalog:
             for stem, table in segment_catalogues(self.table, self.exposure):
-                path = write_phot(self.setting.folder / f"{stem}_phot.ecsv", table)
+                path = write_catalog(self.setting.folder / f"{stem}_phot.ecsv", table)
                 self.products.setdefault("phot", []).append(path)
         return self.table
 
@@ -273,7 +273,9 @@ class SpectralLane(Lane):
         parameters = self.setting.parameters
         if parameters.extract_1d.skip:
             return
-        if self.model is None and "complete" in (parameters.extract_1d.missing, parameters.white_light.missing):
+        light = parameters.white_light
+        completing = parameters.extract_1d.missing == "complete" or (light.missing == "complete" and not light.skip)
+        if self.model is None and completing:
             raise ParameterError(
                 "0 leaves nothing to complete missing light from; set extract_1d.missing = drop and"
                 " white_light.missing = drop as well, or a sample of at least 1",
@@ -285,10 +287,11 @@ class SpectralLane(Lane):
             stream = self.stream(reader)
             first = {k: stream.single(start, start + 1) for k, (start, _) in enumerate(self.exposure.segment_bounds)}
             self.plan = extract_1d.with_first_integrations(plan, first)
-        limits = white_light.band_limits(
-            parameters.white_light, self.setting.wavelength_ranges, plan.header.spectral_order, self.exposure.filter
-        )
-        expected = plan.expected if parameters.white_light.missing == "complete" else None
+        expected = plan.expected if light.missing == "complete" else None
+        limits: tuple[float | None, float | None] = (None, None)
+        if not light.skip:
+            ranges = self.setting.wavelength_ranges
+            limits = white_light.band_limits(light, ranges, plan.header.spectral_order, self.exposure.filter)
         self.curve = white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits, expected)
 
     @property

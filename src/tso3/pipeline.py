@@ -21,7 +21,7 @@ from tso3.config import resolve
 from tso3.engine import available_workers, parse_size
 from tso3.errors import OutputError, ParameterError, Tso3Warning
 from tso3.io.badpixels import read_bad_pixels
-from tso3.io.catalog import write_phot, write_whitelight
+from tso3.io.catalog import write_catalog
 from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Observation, read_observation
 from tso3.io.metadata import Provenance
@@ -138,7 +138,7 @@ def _reduce_imaging(setting: Setting) -> Reduced:
         table = tso_photometry.catalogue([lane.finish() for lane in lanes])
         products = _collected(lanes)
         path = setting.folder / f"{setting.observation.product_name}_phot.ecsv"
-        products.setdefault("phot", []).insert(0, write_phot(path, table))
+        products.setdefault("phot", []).insert(0, write_catalog(path, table))
     return lanes, products, table
 
 
@@ -169,7 +169,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     if not setting.parameters.white_light.skip:
         table = white_light.table(setting.observation, [lane.curve for lane in lanes if lane.curve is not None])
         name = f"{setting.observation.product_name}_whtlt.ecsv"
-        products["whtlt"] = [write_whitelight(setting.folder / name, table)]
+        products["whtlt"] = [write_catalog(setting.folder / name, table)]
     return lanes, products, table
 
 

@@ -248,3 +248,14 @@ def test_an_annulus_without_valid_pixels_leaves_the_sum_of_the_aperture(complete
     assert photometry.aperture_sum[0] == pytest.approx(2.0 * np.pi * 9.0)
     assert np.isnan(photometry.net_aperture_sum[0])
     assert photometry.quality[0] & PhotometryQuality.NO_BACKGROUND
+
+
+def test_a_whole_array_without_valid_pixels_is_nan():
+    image = np.full((2, 9, 9), 3.0, "f4")
+    image[1] = np.nan
+    centre = np.full(2, 4.0)
+    sums = sum_apertures(Images.of(image, np.ones_like(image)), centre, centre, Radii(np.inf, 0.0, 0.0), DROP)
+    photometry = photometry_of(sums, DROP, subtract=False)
+    assert photometry.aperture_sum[0] == pytest.approx(243.0)
+    assert np.isnan(photometry.aperture_sum[1])
+    assert photometry.quality[1] & PhotometryQuality.NOT_MEASURED

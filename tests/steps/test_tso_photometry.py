@@ -13,7 +13,7 @@ from tso3.core.aperture import PhotometryQuality as Q
 from tso3.core.block import Block
 from tso3.core.model import ExposureModel
 from tso3.errors import InputError, OutputError, ReferenceFileError, Tso3Warning
-from tso3.io.catalog import write_phot, write_whitelight
+from tso3.io.catalog import write_catalog
 from tso3.io.exposure import read_exposures
 from tso3.io.references import Reference, References
 from tso3.parameters import TsoPhotometry
@@ -277,7 +277,7 @@ def test_catalogue_survives_the_disk(exposure, tmp_path):
     made, stack = exposure(), scene(12)
     table = measure(made, stack, survey(stack))
     catalogue = tso_photometry.catalogue([table])
-    path = write_phot(tmp_path / "a_phot.ecsv", catalogue)
+    path = write_catalog(tmp_path / "a_phot.ecsv", catalogue)
     back = QTable.read(path, format="ascii.ecsv")
     assert back.colnames == catalogue.colnames
     for name in back.colnames:
@@ -288,7 +288,7 @@ def test_catalogue_survives_the_disk(exposure, tmp_path):
     assert back.meta["quality_bits"][1] == "completed"
     assert back.meta["number_of_integrations"] == 12
     with pytest.raises(OutputError, match="folder does not exist"):
-        write_whitelight(tmp_path / "no" / "a_whtlt.ecsv", catalogue)
+        write_catalog(tmp_path / "no" / "a_whtlt.ecsv", catalogue)
 
 
 def test_several_exposures_in_one_catalogue(exposure):

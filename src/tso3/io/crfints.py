@@ -8,7 +8,6 @@ its name when it is whole (`tso3.io.atomic`).
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import warnings
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from tso3.errors import OutputError, Tso3Warning
 from tso3.io.atomic import atomic_path
 from tso3.io.crfintsplan import CrfintsRecord, Piece, plan_crfints
+from tso3.io.disk import begin_flush, flush_data, refusal, reserve, write_at
 from tso3.io.exposure import Exposure
 from tso3.io.fitsfile import open_readonly, pread_exactly
 from tso3.io.segment import Segment
@@ -192,20 +192,14 @@ class CrfintsWriter:
             self._pwrite(flat[i * size : (i + 1) * size], offset + i * frame)
 
     def _pwrite(self, data: memoryview | bytes, offset: int) -> None:
-        view, done = memoryview(data), 0
-        while done < len(view):
-            try:
-                done += os.pwrite(self._descriptor, view[done:], offset + done)
-            except OSError as error:
-                raise OutputError(f"cannot be written: {_reason(error)}", self.path) from error
-        if len(view) >= _WORTH_FLUSHING:
-            # begins to write these pages to disk (and waits for nothing), so that little is left to flush at the end
-            os.posix_fadvise(self._descriptor, offset, len(view), os.POSIX_FADV_DONTNEED)
+        write_at(self._descriptor, data, offset, self.path)
+        if len(data) >= _WORTH_FLUSHING:  # so that little is left to flush at the end
+            begin_flush(self._descriptor, offset, len(data))
 
     def _flush(self) -> None:
         """Begin to flush while other segments are still being computed; errors are kept for the end."""
         try:
-            os.fdatasync(self._descriptor)
+            flush_data(self._descriptor)
         except OSError as error:
             self._flush_error = error
 
@@ -214,14 +208,14 @@ class CrfintsWriter:
             self._flusher.join()
         os.close(self._descriptor)
         if self._flush_error is not None:
-            raise OutputError(f"cannot be written: {_reason(self._flush_error)}", self.path) from self._flush_error
+            raise refusal(self._flush_error, self.path) from self._flush_error
 
     def _lay_out(self) -> None:
         """Reserve the space; write headers, tables and units that are copied."""
         descriptor = open_readonly(self.segment.path)
         try:
             pieces = plan_crfints(self.segment, descriptor, self.path.name, self._record)
-            _reserve(self._descriptor, pieces[-1].end, self.path)
+            reserve(self._descriptor, pieces[-1].end, self.path)
             planes = {plane.offset: name for name, plane in self.segment.planes.items()}
             for piece in pieces:
                 self._pwrite(piece.header, piece.offset)
@@ -244,20 +238,6 @@ class CrfintsWriter:
         if piece.hdu.header.get("XTENSION") == "TABLE":
             end = piece.data_offset + piece.data_size
             self._pwrite(b" " * (piece.end - end), end)
-
-
-def _reason(error: OSError) -> str:
-    return f"{error.strerror}; free some space or choose another output folder"
-
-
-def _reserve(descriptor: int, size: int, path: Path) -> None:
-    """Reserve the space of the whole file, so that a full disk is found before any work is done."""
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise OutputError(f"cannot be written ({size / 2**20:.0f} MiB): {_reason(error)}", path) from error
-        os.ftruncate(descriptor, size)
 
 
 def _refuse_inputs(path: Path, inputs: tuple[Path, ...]) -> None:

@@ -11,8 +11,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.errors import OutputError
 from tso3.io.atomic import atomic_path
+from tso3.io.disk import reserve, write_at
 from tso3.io.exposure import Exposure
 from tso3.io.fitsfile import padded
 
@@ -49,8 +49,8 @@ class MedianWriter:
             head = self._headers()
             self._offset = len(head)
             size = (self._stop - self._start) * self._segment.ny * self._segment.nx * 4
-            self._pwrite(head, 0)
-            os.ftruncate(self._descriptor, self._offset + padded(size))
+            write_at(self._descriptor, head, 0, self.path)
+            reserve(self._descriptor, self._offset + padded(size), self.path)
             self._stack = stack.pop_all()
         return self
 
@@ -75,7 +75,8 @@ class MedianWriter:
         row_bytes = 4 * self._segment.nx
         for i in range(max(start, self._start), min(stop, self._stop)):
             frame = (i - self._start) * self._segment.ny * row_bytes
-            self._pwrite(median[i - start].astype(">f4").tobytes(), self._offset + frame + rows.start * row_bytes)
+            data = median[i - start].astype(">f4").tobytes()
+            write_at(self._descriptor, data, self._offset + frame + rows.start * row_bytes, self.path)
 
     def _headers(self) -> bytes:
         """Return the PRIMARY header of the input, renamed, and that of SCI with its shape and unit alone."""
@@ -94,11 +95,3 @@ class MedianWriter:
         if "BUNIT" in self._segment.sci:
             sci["BUNIT"] = self._segment.sci["BUNIT"]
         return b"".join(header.tostring(padding=True).encode("ascii") for header in (primary, sci))
-
-    def _pwrite(self, data: bytes, offset: int) -> None:
-        view, done = memoryview(data), 0
-        while done < len(view):
-            try:
-                done += os.pwrite(self._descriptor, view[done:], offset + done)
-            except OSError as error:
-                raise OutputError(f"cannot be written: {error.strerror}; is the disk full?", self.path) from error

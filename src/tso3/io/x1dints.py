@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from tso3.errors import OutputError
 from tso3.io.atomic import atomic_path
+from tso3.io.disk import reserve, write_at
 from tso3.io.exposure import Observation
 from tso3.io.fitsfile import padded
 from tso3.io.metadata import Blended, Member, Provenance, blend, cards_of
@@ -274,10 +275,7 @@ class X1dintsWriter:
 
     def _pwrite(self, data: bytes | memoryview, offset: int) -> None:
         """Write all bytes at an offset."""
-        view = memoryview(data)
-        while view:
-            n = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[n:], offset + n
+        write_at(self._descriptor, data, offset, self.path)
 
     # ---------------------------------------------------------------- layout
 
@@ -292,7 +290,7 @@ class X1dintsWriter:
             self._pwrite(unit.data, self._offsets[-1])
             offset = self._offsets[-1] + padded(unit.data_size)
         self._end = offset
-        _reserve(self._descriptor, offset)
+        reserve(self._descriptor, offset, self.path)
 
     def _plan_units(self) -> list[Unit]:
         """Return the units of the file but ASDF."""
@@ -349,18 +347,6 @@ class X1dintsWriter:
         if self._cal_logs:
             links["cal_logs"] = self._cal_logs
         return product_tree(self._blended, spectra, links)
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    """Give a file its size, with the blocks on disk if the file system can, so that a full disk shows at once."""
-    os.ftruncate(descriptor, size)
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        import errno
-
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
 
 
 def _rows_of(spectra: Any, columns: Sequence[Column], begin: int, end: int) -> dict[str, NDArray[Any]]:

@@ -91,7 +91,8 @@ class MedianWriter:
         sci = fits.Header([("XTENSION", "IMAGE", "Image extension"), ("BITPIX", -32), ("NAXIS", 3)])
         for axis, size in enumerate(reversed(shape), 1):
             sci[f"NAXIS{axis}"] = size
-        sci.extend([("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", "SCI")])
+        for keyword, value in (("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", "SCI")):  # extend() would strip the first two
+            sci[keyword] = value
         if "BUNIT" in self._segment.sci:
             sci["BUNIT"] = self._segment.sci["BUNIT"]
         return b"".join(header.tostring(padding=True).encode("ascii") for header in (primary, sci))

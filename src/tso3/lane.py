@@ -262,14 +262,25 @@ class ImagingLane(Lane):
 
 
 class SpectralLane(Lane):
-    """An exposure that ends in spectra and white light."""
+    """
+    An exposure that ends in spectra and white light.
+
+    Attributes
+    ----------
+    plans : tuple of Extract1DPlan
+        One for each spectrum in the exposure (order or channel); empty if nothing is extracted.
+    curves : tuple of WhiteLightCurve
+        One for each of ``plans``.
+    writer : X1dintsWriter or None
+        The product of spectra, set before `run`.
+    """
 
     writer: X1dintsWriter | None = None
 
     def prepare(self, reader: Reader) -> None:
         """Plan the extraction; where the archive looks at the first integration of a segment, do so."""
-        self.plan: extract_1d.Extract1DPlan | None = None
-        self.curve: white_light.WhiteLightCurve | None = None
+        self.plans: tuple[extract_1d.Extract1DPlan, ...] = ()
+        self.curves: tuple[white_light.WhiteLightCurve, ...] = ()
         parameters = self.setting.parameters
         if parameters.extract_1d.skip:
             return
@@ -281,49 +292,54 @@ class SpectralLane(Lane):
                 " white_light.missing = drop as well, or a sample of at least 1",
                 "survey.n_sample",
             )
-        plan = extract_1d.prepare(self.exposure, self.setting.references, parameters.extract_1d, self.model)
-        self.plan = plan
-        if plan.needs_first:
+        self.plans = extract_1d.prepare(self.exposure, self.setting.references, parameters.extract_1d, self.model)
+        if any(plan.needs_first for plan in self.plans):
             stream = self.stream(reader)
             first = {k: stream.single(start, start + 1) for k, (start, _) in enumerate(self.exposure.segment_bounds)}
-            self.plan = extract_1d.with_first_integrations(plan, first)
+            self.plans = tuple(extract_1d.with_first_integrations(plan, first) for plan in self.plans)
+        self.curves = tuple(self._curve(plan) for plan in self.plans)
+
+    def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
+        """Return the empty light curve of a spectrum, within the wavelength range of its own order."""
+        light = self.setting.parameters.white_light
         expected = plan.expected if light.missing == "complete" else None
         limits: tuple[float | None, float | None] = (None, None)
         if not light.skip:
             ranges = self.setting.wavelength_ranges
             limits = white_light.band_limits(light, ranges, plan.header.spectral_order, self.exposure.filter)
-        self.curve = white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits, expected)
+        return white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits, expected)
 
     @property
     def used_rows(self) -> slice:
-        """Rows of the aperture and the background."""
-        return slice(0, 0) if self.plan is None else self.plan.rows
+        """Rows of the apertures and the backgrounds."""
+        if not self.plans:
+            return slice(0, 0)
+        return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
 
     @property
     def result_bytes(self) -> int:
         """Bytes of the spectra of one integration, and of the sums that they are made from."""
-        return 0 if self.plan is None else self.plan.wavelength.size * 8 * _RESULT_COLUMNS
+        return max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
 
     @property
     def spectrum_plans(self) -> list[SpectrumPlan]:
         """What the product of spectra will hold of this exposure."""
         from tso3.io.x1dplan import SpectrumPlan
 
-        return [] if self.plan is None else [SpectrumPlan(self.exposure, self.plan.header, self.plan.wavelength)]
+        return [SpectrumPlan(self.exposure, plan.header, plan.wavelength) for plan in self.plans]
 
     def consume(self, block: Block) -> None:
-        """Extract one block, write its rows, and add it to the light curve."""
-        if self.plan is None or self.curve is None:
-            return
-        if self.writer is None:
-            raise RuntimeError("spectra without a product to write them to")
-        spectra = extract_1d.run(self.plan, block)
-        self.writer.write(self.exposure.name, spectra)
-        self.curve.add(spectra)
+        """Extract one block, write its rows, and add it to the light curves."""
+        for plan, curve in zip(self.plans, self.curves, strict=True):
+            if self.writer is None:
+                raise RuntimeError("spectra without a product to write them to")
+            spectra = extract_1d.run(plan, block)
+            self.writer.write(self.exposure.name, spectra)
+            curve.add(spectra)
 
     def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """Return the white light."""
-        if self.curve is None:
+        """Return the white light of the first spectrum."""
+        if not self.curves:
             return super().light_curve()
-        missing = _mean(self.curve.missing_fraction)
-        return self.curve.flux, self.curve.limit_variance, missing
+        curve = self.curves[0]
+        return curve.flux, curve.limit_variance, _mean(curve.missing_fraction)

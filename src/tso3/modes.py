@@ -45,7 +45,9 @@ MODES: dict[str, Mode] = {
         Mode("MIR_IMAGE", "imaging", 0, needs_tsovisit=True),
         Mode("NRC_TSGRISM", "spectroscopy", 1),
         Mode("NRS_BRIGHTOBJ", "spectroscopy", 1, detector_columns=True),
+        Mode("NIS_SOSS", "spectroscopy", 1),
         Mode("MIR_LRS-SLITLESS", "spectroscopy", 2),
+        Mode("MIR_MRS", "spectroscopy", 2, needs_tsovisit=True),
     )
 }
 """Modes that this version reduces, by EXP_TYPE."""

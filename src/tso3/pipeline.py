@@ -146,7 +146,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     """Survey, then outlier detection and extraction of every exposure, then the white light."""
     lanes = [SpectralLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
     _make_folder(setting.folder)
-    if setting.parameters.extract_1d.skip:
+    if not any(lane.plans for lane in lanes):
         for lane in lanes:
             lane.run(_record(setting))
         return lanes, _collected(lanes), None
@@ -167,7 +167,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     products = _collected(lanes) | {"x1dints": [path]}
     table = None
     if not setting.parameters.white_light.skip:
-        table = white_light.table(setting.observation, [lane.curve for lane in lanes if lane.curve is not None])
+        table = white_light.table(setting.observation, [curve for lane in lanes for curve in lane.curves])
         name = f"{setting.observation.product_name}_whtlt.ecsv"
         products["whtlt"] = [write_catalog(setting.folder / name, table)]
     return lanes, products, table

@@ -98,7 +98,7 @@ def compare(paths, extract1d, apcorr=None, edit=None, **options):
         {kind: Reference(kind, path, "none" if path is None else "user") for kind, path in found.items()}
     )
     parameters = preset("archive").extract_1d.model_copy(update=options)
-    plan = extract_1d.prepare(exposure, references, parameters, None)
+    (plan,) = extract_1d.prepare(exposure, references, parameters, None)
     blocks = dict(enumerate(blocks_of(exposure)))
     plan = extract_1d.with_first_integrations(plan, blocks)
     for k, segment in enumerate(exposure.segments):

@@ -95,7 +95,7 @@ def extract(exposure, references, planes, model="of planes", parameters=None, **
     used = model_of(planes) if model == "of planes" else model
     if exposure.dispersion_axis == 2 and used is not None:
         assert used.reference.shape == (exposure.ny, exposure.nx)
-    plan = extract_1d.prepare(exposure, references, parameters, used)
+    (plan,) = extract_1d.prepare(exposure, references, parameters, used)
     return plan, extract_1d.run(plan, block(planes))
 
 
@@ -222,7 +222,7 @@ def test_built_in_apertures(tmp_path, make_calints, references, mode, shape, npi
     (used,) = read_exposures([path])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Tso3Warning)  # the source is not in the header
-        plan = extract_1d.prepare(used, references("built-in"), preset("archive").extract_1d, None)
+        (plan,) = extract_1d.prepare(used, references("built-in"), preset("archive").extract_1d, None)
     assert (plan.box.npixels == npixels).all()
     assert plan.header.slit_name == ("S1600A1" if mode is BOTS else mode["exp_type"])
     assert (plan.box.background > 0).any()
@@ -318,7 +318,7 @@ def test_aperture_correction_of_the_first_integration(exposure, references, tmp_
     used, apcorr = exposure(), write_apcorr(tmp_path / "apcorr.fits")
     parameters = preset("archive").extract_1d
     _, bare = extract(used, references(FIXED), planes, None, parameters)
-    plan = extract_1d.prepare(used, references(FIXED, apcorr), parameters, None)
+    (plan,) = extract_1d.prepare(used, references(FIXED, apcorr), parameters, None)
     assert plan.needs_first
     with pytest.raises(KeyError):
         extract_1d.run(plan, block(planes))

@@ -157,8 +157,11 @@ def _demo(
 
 @app.command("simulate")
 def _simulate(
-    mode: Annotated[str, typer.Argument(help="EXP_TYPE: NRS_BRIGHTOBJ, MIR_LRS-SLITLESS or NRC_TSIMAGE.")],
+    mode: Annotated[str, typer.Argument(help="EXP_TYPE, such as NRS_BRIGHTOBJ; `tso3 modes` lists them.")],
     output_dir: _Output = Path("."),
+    configuration: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Grating, filter or pupil, such as PRISM.")
+    ] = None,
     n_int: Annotated[int, typer.Option(min=1, metavar="N", help="Integrations of each exposure.")] = 100,
     segments: Annotated[int, typer.Option(min=1, metavar="N", help="Files into which an exposure is split.")] = 2,
     exposures: Annotated[int, typer.Option(min=1, metavar="N", help="Exposures, one after another.")] = 1,

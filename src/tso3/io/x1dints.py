@@ -218,19 +218,22 @@ class X1dintsWriter:
         ValueError
             If no table has such rows or such wavelengths.
         """
-        order, start = int(spectra.header.spectral_order), int(spectra.start)
+        key, start = (name, spectra.header.slit_name, int(spectra.header.spectral_order)), int(spectra.start)
         stop = start + spectra.flux.shape[0]
         done = 0
         for i, table in enumerate(self._tables):
             first, last = max(start, table.start), min(stop, table.stop)
-            if table.name != name or table.order != order or first >= last:
+            if table.key != key or first >= last:
                 continue
             if spectra.flux.shape[1] != table.n_wave:
                 raise ValueError(f"{spectra.flux.shape[1]} wavelengths, but the table of {name} has {table.n_wave}")
             self._write_rows(i, first - table.start, spectra, first - start, last - start)
             done += last - first
         if done != stop - start:
-            raise ValueError(f"integrations {start}-{stop - 1} of {name}, order {order}, are not all in the tables")
+            slit, order = key[1:]
+            raise ValueError(
+                f"integrations {start}-{stop - 1} of {name}, {slit}, order {order}, are not all in the tables"
+            )
 
     def update(self, index: int, values: Mapping[str, Value]) -> None:
         """
@@ -312,7 +315,7 @@ class X1dintsWriter:
         """Write what was not known before: changed headers and the ASDF extension."""
         for table, written in zip(self._tables, self._written, strict=True):
             if not written.all():
-                raise RuntimeError(f"{np.count_nonzero(~written)} rows of {table.name} were never written")
+                raise RuntimeError(f"{np.count_nonzero(~written)} rows of {table.key[0]} were never written")
         for unit, offset in zip(self._units, self._offsets, strict=True):
             if unit.header.get("EXTNAME") == "EXTRACT1D":
                 self._rewrite_header(unit, offset)

@@ -86,8 +86,8 @@ class TableSpec:
 
     Attributes
     ----------
-    name, order : str, int
-        Name of the exposure and spectral order that it holds.
+    key : (str, str, int)
+        Name of the exposure, of the slit, and spectral order that it holds.
     start, stop : int
         Integrations of the exposure that are its rows (0-based, half-open).
     wavelength : ndarray, shape (n_wave,)
@@ -102,8 +102,7 @@ class TableSpec:
         What ``flux``, ``flux_var``, ``sb`` and ``sb_var`` stand for.
     """
 
-    name: str
-    order: int
+    key: tuple[str, str, int]
     start: int
     stop: int
     wavelength: NDArray[np.float64]
@@ -168,8 +167,7 @@ def _tables_of(plan: SpectrumPlan, layout: str) -> Iterator[tuple[str, TableSpec
         yield (
             file.path.name,
             TableSpec(
-                name=exposure.name,
-                order=int(plan.header.spectral_order),
+                key=(exposure.name, plan.header.slit_name, int(plan.header.spectral_order)),
                 start=start,
                 stop=stop,
                 wavelength=np.asarray(plan.wavelength, dtype=np.float64),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
-__all__ = ["Archive", "DetectorRecord", "Instrument", "Slit", "Subarray"]
+__all__ = ["DETECTOR1", "REFERENCES", "Archive", "DetectorRecord", "Instrument", "Slit", "Subarray", "table"]
 
 COLLECTING_AREA = 25.4
 """Collecting area of the telescope [m2]."""
 PLANCK = 6.62607015e-34
 """Planck constant [J s]."""
+DETECTOR1 = ("dq_init", "saturation", "linearity", "dark_sub", "jump", "ramp_fit", "gain_scale")
+"""Steps of stage 1 that all modes share."""
+REFERENCES = ("mask", "saturation", "linearity", "dark", "readnoise", "gain", "flat", "photom", "area")
+"""Types of reference files that all modes share."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,11 @@ class Subarray:
     xstart: int
     ystart: int
     frame_time: float
+
+
+def table(*subarrays: Subarray) -> Mapping[str, Subarray]:
+    """Return subarrays by name, the default first."""
+    return MappingProxyType({s.name: s for s in subarrays})
 
 
 @dataclass(frozen=True)
@@ -93,8 +103,8 @@ class DetectorRecord:
 
         Examples
         --------
-        >>> from tso3.simulate.configurations import INSTRUMENTS
-        >>> nrs1 = INSTRUMENTS["NRS_BRIGHTOBJ"].detectors[0]
+        >>> from tso3.simulate.configurations import instrument_of
+        >>> nrs1 = instrument_of("NRS_BRIGHTOBJ").detectors[0]
         >>> bool(3.70 < nrs1.wavelength(2040.0) < 3.73)
         True
         """
@@ -164,8 +174,8 @@ class Instrument:
 
     Attributes
     ----------
-    exp_type, name, model : str
-        EXP_TYPE, INSTRUME and the data model's name.
+    exp_type, configuration, name, model : str
+        EXP_TYPE, what tells the mode's records apart (``"G395H"``), INSTRUME and the data model's name.
     detectors : tuple of DetectorRecord
         In the order of the association.
     subarrays : mapping of str to Subarray
@@ -227,6 +237,7 @@ class Instrument:
     """
 
     exp_type: str
+    configuration: str
     name: str
     model: str
     detectors: tuple[DetectorRecord, ...]

@@ -57,6 +57,7 @@ def simulate(
     mode: str,
     output_dir: str | Path,
     *,
+    configuration: str | None = None,
     n_int: int = 100,
     segments: int | Sequence[int] = 1,
     exposures: int = 1,
@@ -84,6 +85,9 @@ def simulate(
         EXP_TYPE, in any case.
     output_dir : path-like
         Folder, made if missing. Files of the same names are replaced.
+    configuration : str, optional
+        Which of the mode's configurations, such as ``"G395H"``; by default the first (see
+        `tso3.simulate.configurations.CONFIGURATIONS`).
     n_int : int, optional
         Integrations per exposure.
     segments : int or sequence of int, optional
@@ -129,7 +133,7 @@ def simulate(
     ParameterError
         If another argument is out of its bounds.
     """
-    instrument = instrument_of(mode)
+    instrument = instrument_of(mode, configuration)
     if n_int < 1:
         raise ParameterError(f"{n_int} integrations; give at least 1", "n_int")
     lengths = _segment_lengths(n_int, segments)

@@ -76,7 +76,8 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
     sums = BoxSums(*(np.ascontiguousarray(values[:, plan.columns]) for values in vars(sums).values()))
     used = np.where(sums.npixels > 0.0, sums.npixels, 1.0)
     factor = _factors(plan, block, sums.npixels)
-    flux = _column(sums, plan.units.flux * factor)
+    calibrated = factor if plan.calibration is None else factor * plan.calibration
+    flux = _column(sums, plan.units.flux * calibrated)
     bright = _column(
         sums, plan.units.surf_bright * factor / (plan.box.npixels[plan.columns] if plan.complete else used)
     )
@@ -103,9 +104,9 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
         bkgd_var_flat=level.var_flat,
         npixels=sums.npixels,
         missing_fraction=np.maximum(sums.missing, 0.0),
-        flux_uncompleted=sums.uncompleted * (plan.units.flux * factor),
+        flux_uncompleted=sums.uncompleted * (plan.units.flux * calibrated),
         flux_error_temporal=np.sqrt(flux.var_poisson + flux.var_rnoise),
-        flux_var_limit=sums.limit * (plan.units.flux * factor) ** 2,
+        flux_var_limit=sums.limit * (plan.units.flux * calibrated) ** 2,
     )
 
 

@@ -22,7 +22,7 @@ from tso3.io.defaults import APERTURES
 from tso3.io.reference_files import read_apcorr, read_extract1d
 from tso3.io.wavelength import pixel_scale, read_wcs
 from tso3.parameters import Extract1D
-from tso3.steps.extraction_setup import ExtractionSetup, choose_aperture, set_up, target_name
+from tso3.steps.extraction_setup import ExtractionSetup, choose_aperture, set_up, spectral_order, target_name
 
 if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
@@ -75,6 +75,8 @@ class Extract1DPlan:
         True if dispersion runs along y.
     units : Units
         Factors to the columns' units.
+    calibration : ndarray of float64, shape (n_wave,), or None
+        Further factor of the flux, by wavelength (flux calibration after extraction); None for 1.
     correction : CorrectionTable or None
         Aperture correction.
     nominal : ndarray of float64, shape (n_wave,), or None
@@ -95,6 +97,7 @@ class Extract1DPlan:
     columns: NDArray[np.int64]
     turned: bool
     units: Units
+    calibration: NDArray[np.float64] | None
     correction: CorrectionTable | None
     nominal: NDArray[np.float64] | None
     segment_bounds: tuple[tuple[int, int], ...]
@@ -109,16 +112,16 @@ class Extract1DPlan:
 
 def prepare(
     exposure: Exposure, references: References, parameters: Extract1D, model: ExposureModel | None
-) -> Extract1DPlan:
+) -> tuple[Extract1DPlan, ...]:
     """
-    Return the plan of an exposure.
+    Return the plans of an exposure: one for each spectrum in it (order or channel).
 
     Parameters
     ----------
     exposure : Exposure
         What is extracted.
     references : References
-        Names the extract1d and apcorr references.
+        Names the reference files.
     parameters : Extract1D
         The step's parameters.
     model : ExposureModel or None
@@ -126,7 +129,8 @@ def prepare(
 
     Returns
     -------
-    plan : Extract1DPlan
+    plans : tuple of Extract1DPlan
+        By spectral order; empty if the exposure has no spectrum that can be extracted, which a warning then says.
 
     Raises
     ------
@@ -139,29 +143,44 @@ def prepare(
         If something that was asked for cannot be done: see `tso3.steps.extraction_setup.set_up`, and for the
         completion of missing pixels without an exposure model, for which samples with missing pixels are NaN.
     """
-    path = references.path("extract1d")
-    order = _order(exposure)
-    aperture = None
-    if path is not None:
-        aperture = choose_aperture(read_extract1d(path), target_name(exposure), order, path)
-    elif references.built_in("extract1d"):
-        aperture = choose_aperture(_built_in(exposure), target_name(exposure), order, None)
-    setup = set_up(exposure, aperture, parameters, path)
-    complete = parameters.missing == "complete"
-    profile = None if model is None else _profile(setup, model, exposure.dispersion_axis == 2)
-    if complete and profile is None:
+    if parameters.missing == "complete" and model is None:
         warnings.warn(
             f"{exposure.segments[0].path}: no survey was made, so there is no profile to complete missing pixels with;"
             " samples that lack a pixel are NaN (or set extract_1d.missing=drop)",
             Tso3Warning,
             stacklevel=3,
         )
+    setups = _setups(exposure, references, parameters)
+    return tuple(_plan(exposure, references, parameters, model, setup) for setup in setups)
+
+
+def _setups(exposure: Exposure, references: References, parameters: Extract1D) -> tuple[ExtractionSetup, ...]:
+    """Return where the spectra of an exposure are, for modes with one spectrum from the extract1d reference."""
+    path = references.path("extract1d")
+    order = spectral_order(exposure)
+    aperture = None
+    if path is not None:
+        aperture = choose_aperture(read_extract1d(path), target_name(exposure), order, path)
+    elif references.built_in("extract1d"):
+        aperture = choose_aperture(_built_in(exposure), target_name(exposure), order, None)
+    return (set_up(exposure, aperture, parameters, path),)
+
+
+def _plan(
+    exposure: Exposure,
+    references: References,
+    parameters: Extract1D,
+    model: ExposureModel | None,
+    setup: ExtractionSetup,
+) -> Extract1DPlan:
+    """Return the plan of one spectrum."""
+    profile = None if model is None else _profile(setup, model, exposure.dispersion_axis == 2)
     box = plan_box(
         setup.aperture,
         setup.region,
         setup.fit,
         None if profile is None else profile.profile,
-        complete,
+        parameters.missing == "complete",
         parameters.max_missing,
     )
     return _finish_plan(exposure, references, parameters, setup, box, profile)
@@ -180,6 +199,7 @@ def _finish_plan(
     columns = np.flatnonzero(np.isfinite(wavelength))
     wavelength = wavelength[columns]
     units = _units(exposure)
+    calibration = None if setup.calibration is None else setup.calibration[box.start + columns]
     correction = _correction(exposure, references, parameters, setup, wavelength)
     nominal = None
     if correction is not None and parameters.apcorr_npixels == "nominal":
@@ -187,6 +207,7 @@ def _finish_plan(
     expected = None
     if profile is not None:
         expected = profile.spectrum[box.start + columns] * units.flux * (1.0 if nominal is None else nominal)
+        expected = expected if calibration is None else expected * calibration
     turned = exposure.dispersion_axis == 2
     return Extract1DPlan(
         header=_header(exposure, setup),
@@ -197,6 +218,7 @@ def _finish_plan(
         columns=columns,
         turned=turned,
         units=units,
+        calibration=calibration,
         correction=correction,
         nominal=nominal,
         segment_bounds=exposure.segment_bounds,
@@ -212,12 +234,6 @@ def _built_in(exposure: Exposure) -> tuple[Any, ...]:
             exposure.segments[0].path,
         )
     return apertures
-
-
-def _order(exposure: Exposure) -> int:
-    """Return the spectral order; 1 where the header has none."""
-    value = exposure.header("SPORDER")
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) else 1
 
 
 def _used_rows(exposure: Exposure, box: BoxPlan, turned: bool) -> slice:
@@ -336,8 +352,8 @@ def _header(exposure: Exposure, setup: ExtractionSetup) -> SpectrumHeader:
 
     source_id, wavecor, source_type = (exposure.header(key) for key in ("SOURCEID", "WAVECOR", "SRCTYPE"))
     return SpectrumHeader(
-        slit_name=target_name(exposure),
-        spectral_order=_order(exposure),
+        slit_name=setup.name,
+        spectral_order=setup.order,
         dispersion_axis=exposure.dispersion_axis,
         detector=exposure.detector or None,
         source_type=None if source_type is None else str(source_type),
@@ -354,6 +370,6 @@ def _header(exposure: Exposure, setup: ExtractionSetup) -> SpectrumHeader:
         slit_dec=None if setup.sky is None else setup.sky[1],
         position_angle=number("PA_APER"),
         wavelength_corrected=wavecor if isinstance(wavecor, bool) else None,
-        flux_unit="Jy" if calibrated else "DN/s",
+        flux_unit=setup.flux_unit or ("Jy" if calibrated else "DN/s"),
         sb_unit="MJy/sr" if calibrated else "DN/s",
     )

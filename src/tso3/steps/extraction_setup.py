@@ -33,7 +33,7 @@ from tso3.parameters import Extract1D
 if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
 
-__all__ = ["ExtractionSetup", "choose_aperture", "set_up", "target_name"]
+__all__ = ["ExtractionSetup", "choose_aperture", "set_up", "spectral_order", "target_name"]
 
 _FOLLOWS_SOURCE = ("NRS_BRIGHTOBJ",)
 """Modes whose apertures follow the source unless something says otherwise."""
@@ -62,6 +62,14 @@ class ExtractionSetup:
         First and last column of the aperture.
     sky : (float, float) or None
         Right ascension and declination of the middle of the aperture [deg].
+    order : int
+        Spectral order.
+    name : str
+        Name of the spectrum, as of `target_name`.
+    calibration : ndarray of float64, shape (n_wave,), or None
+        Factor from the sum in the unit of the stack to ``flux_unit``; None where the stack is calibrated already.
+    flux_unit : str or None
+        Unit of the flux; None for what the stack's own calibration gives.
     """
 
     aperture: NDArray[np.float64]
@@ -73,6 +81,10 @@ class ExtractionSetup:
     first: int
     last: int
     sky: tuple[float, float] | None
+    order: int
+    name: str
+    calibration: NDArray[np.float64] | None = None
+    flux_unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,12 @@ def target_name(exposure: Exposure) -> str:
     """Return the name that apertures are chosen by: the slit's for NRS_BRIGHTOBJ, else the EXP_TYPE, as the archive."""
     name = exposure.slit_name if exposure.mode.exp_type == "NRS_BRIGHTOBJ" else None
     return exposure.mode.exp_type if name is None else name
+
+
+def spectral_order(exposure: Exposure) -> int:
+    """Return the spectral order of an exposure that has one (SPORDER); 1 where the header has none."""
+    value = exposure.header("SPORDER")
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else 1
 
 
 def choose_aperture(apertures: Sequence[Aperture1D], name: str, order: int, path: str | Path | None) -> Aperture1D:
@@ -197,6 +215,8 @@ def set_up(
         first=int(columns[0]),
         last=int(columns[-1]),
         sky=_sky(exposure, row, column, frame.turned),
+        order=spectral_order(exposure),
+        name=target_name(exposure),
     )
 
 

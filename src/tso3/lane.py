@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from tso3.io.exposure_products import ExposureProducts
 from tso3.io.reader import Reader
 from tso3.parameters import Parameters
 from tso3.progress import Progress
-from tso3.result import ExposureSummary
+from tso3.result import Circle, DetectorView, ExposureSummary
 from tso3.steps import extract_1d, outlier_detection, survey, tso_photometry, white_light
 from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
 from tso3.stream import ExposureStream, StreamCounts
@@ -181,6 +181,17 @@ class Lane:
         nothing = np.full(self.exposure.n_int, np.nan)
         return nothing, nothing, float("nan")
 
+    def view(self) -> DetectorView | None:
+        """Return the survey's image with the apertures on it; None without a survey."""
+        if self.model is None:
+            return None
+        image = self.model.reference.astype(np.float32)
+        return DetectorView(self.exposure.name, self.exposure.detector, self.exposure.bunit, image, **self.apertures())
+
+    def apertures(self) -> dict[str, Any]:
+        """Return where the exposure is measured, as the arguments of `DetectorView`."""
+        return {}
+
     def summary(self) -> ExposureSummary:
         """Return this exposure's share of the result."""
         flux, variance, missing = self.light_curve()
@@ -252,6 +263,15 @@ class ImagingLane(Lane):
                 path = write_catalog(self.setting.folder / f"{stem}_phot.ecsv", table)
                 self.products.setdefault("phot", []).append(path)
         return self.table
+
+    def apertures(self) -> dict[str, Any]:
+        """Return aperture and annulus as they lie in the first integration."""
+        if self.table is None or not len(self.table["aperture_x"]):
+            return {}
+        x, y = (float(np.asarray(self.table[f"aperture_{axis}"])[0]) for axis in "xy")
+        radii = self.plan.radii
+        edges = ((radii.radius, "aperture"), (radii.inner, "annulus"), (radii.outer, "annulus"))
+        return {"circles": tuple(Circle(x, y, r, label) for r, label in edges if np.isfinite(r) and r > 0.0)}
 
     def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """Return the background-subtracted photometry."""
@@ -336,6 +356,18 @@ class SpectralLane(Lane):
             spectra = extract_1d.run(plan, block)
             self.writer.write(self.exposure.name, spectra)
             curve.add(spectra)
+
+    def apertures(self) -> dict[str, Any]:
+        """Return the weights of every spectrum's aperture."""
+        weights: dict[str, NDArray[np.float32]] = {}
+        for plan in self.plans:
+            box = plan.box
+            whole = np.zeros((self.exposure.ny, self.exposure.nx), np.float32)
+            turned = whole.T if plan.turned else whole
+            turned[box.rows, box.start : box.start + box.npixels.size] = box.aperture
+            order = f"order {plan.header.spectral_order}"
+            weights[order if len(self.plans) > 1 else "aperture"] = whole
+        return {"apertures": weights}
 
     def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """Return the white light of the first spectrum."""

@@ -120,6 +120,7 @@ def run(
         peak_memory=_peak_memory(),
         warnings=tuple(texts),
         references=setting.references.described(),
+        views=tuple(view for lane in lanes if (view := lane.view()) is not None),
     )
 
 

@@ -7,9 +7,55 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from astropy.table import QTable
+    from numpy.typing import NDArray
 
-__all__ = ["ExposureSummary", "RunResult"]
+__all__ = ["Circle", "DetectorView", "ExposureSummary", "RunResult"]
+
+
+@dataclass(frozen=True)
+class Circle:
+    """
+    A circle on a detector.
+
+    Attributes
+    ----------
+    x, y, radius : float
+        Centre and radius [pixel], 0-based.
+    label : str
+        What it is: ``aperture``, ``annulus``.
+    """
+
+    x: float
+    y: float
+    radius: float
+    label: str
+
+
+@dataclass(frozen=True)
+class DetectorView:
+    """
+    What an exposure looks like, and where it was measured.
+
+    Attributes
+    ----------
+    name, detector, unit : str
+        Name of the exposure, DETECTOR, unit of the image.
+    image : ndarray of float32, shape (ny, nx)
+        Median image of the survey; NaN where a pixel was never valid.
+    apertures : dict of str to ndarray of float32, shape (ny, nx)
+        Weights of the pixels in the aperture of each spectrum, by what the figure calls it.
+    circles : tuple of Circle
+        Aperture and annulus of imaging.
+    """
+
+    name: str
+    detector: str
+    unit: str
+    image: NDArray[np.float32]
+    apertures: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    circles: tuple[Circle, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +113,8 @@ class RunResult:
         What was repaired, replaced or left out.
     references : tuple of str
         Which reference file of each kind was used, and why.
+    views : tuple of DetectorView
+        One for each exposure that was surveyed.
     """
 
     products: dict[str, list[Path]]
@@ -76,6 +124,7 @@ class RunResult:
     peak_memory: int
     warnings: tuple[str, ...] = field(default=())
     references: tuple[str, ...] = field(default=())
+    views: tuple[DetectorView, ...] = field(default=(), repr=False)
 
     @property
     def n_int(self) -> int:

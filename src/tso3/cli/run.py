@@ -93,10 +93,10 @@ def run_and_report(request: Request) -> RunResult:
 
 
 def _draw(result: RunResult, mid_transit: float | None) -> list[Path]:
-    from tso3.report.files import write_light_curve
+    from tso3.report.files import write_detectors, write_light_curve
 
-    path = write_light_curve(result, mid_transit=mid_transit)
-    return [] if path is None else [path]
+    paths = (write_light_curve(result, mid_transit=mid_transit), write_detectors(result))
+    return [path for path in paths if path is not None]
 
 
 @contextmanager

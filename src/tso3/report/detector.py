@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["BoxAperture", "CircularAperture", "plot_median_image", "plot_spectrum"]
+__all__ = ["BoxAperture", "CircularAperture", "MaskAperture", "plot_median_image", "plot_spectrum"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,29 @@ class CircularAperture:
     label: str = "aperture"
 
 
+@dataclass(frozen=True)
+class MaskAperture:
+    """
+    An aperture of any shape, as the weights of the pixels.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (ny, nx)
+        Between 0 and 1; the outline is drawn where they pass one half.
+    label : str
+        As shown in the legend.
+    """
+
+    weights: NDArray[np.floating]
+    label: str = "aperture"
+
+
 def plot_median_image(
-    ax: Axes, image: ArrayLike, apertures: Sequence[BoxAperture | CircularAperture] = (), *, unit: str = ""
+    ax: Axes,
+    image: ArrayLike,
+    apertures: Sequence[BoxAperture | CircularAperture | MaskAperture] = (),
+    *,
+    unit: str = "",
 ) -> list[Artist]:
     """
     Draw an image of the detector with the apertures over it.
@@ -75,7 +96,7 @@ def plot_median_image(
         Where to draw.
     image : array_like, shape (ny, nx)
         For example the median of the integrations. NaN is grey.
-    apertures : sequence of BoxAperture or CircularAperture, optional
+    apertures : sequence of BoxAperture, CircularAperture or MaskAperture, optional
         Drawn as lines.
     unit : str, optional
         Unit of the image, for the colour bar.
@@ -102,6 +123,9 @@ def plot_median_image(
             ax.add_patch(circle).set_label(aperture.label)
             artists.append(circle)
             continue
+        if isinstance(aperture, MaskAperture):
+            artists.append(_outline(ax, aperture, colour))
+            continue
         for edge, label in ((aperture.lower, aperture.label), (aperture.upper, None)):
             x, y = (edge, aperture.dispersion) if aperture.vertical else (aperture.dispersion, edge)
             artists += ax.plot(x, y, color=colour, lw=0.9, label=label)
@@ -111,6 +135,20 @@ def plot_median_image(
     if ax.figure is not None:
         ax.figure.colorbar(shown, ax=ax, label=unit, pad=0.01)
     return artists
+
+
+def _outline(ax: Axes, aperture: MaskAperture, colour: str) -> Artist:
+    """Draw the edges of the pixels whose weight is above one half."""
+    from matplotlib.collections import LineCollection
+
+    inside = np.pad(aperture.weights > 0.5, 1)
+    y, x = np.nonzero(inside[:-1] != inside[1:])
+    flat = np.stack([np.column_stack([x - 1.5, y - 0.5]), np.column_stack([x - 0.5, y - 0.5])], axis=1)
+    y, x = np.nonzero(inside[:, :-1] != inside[:, 1:])
+    steep = np.stack([np.column_stack([x - 0.5, y - 1.5]), np.column_stack([x - 0.5, y - 0.5])], axis=1)
+    lines = LineCollection(np.concatenate([flat, steep]), colors=colour, linewidths=0.9, label=aperture.label)
+    ax.add_collection(lines)
+    return lines
 
 
 def plot_spectrum(

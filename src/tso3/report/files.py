@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tso3.report.detector import plot_spectrum
+from tso3.report.detector import CircularAperture, MaskAperture, plot_median_image, plot_spectrum
 from tso3.report.light_curve import light_curves, plot_white_light
 from tso3.report.style import figure, write_png
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tso3.result import RunResult
 
-__all__ = ["write_light_curve"]
+__all__ = ["write_detectors", "write_light_curve"]
 
 _MOST_SPECTRA = 64
 """Integrations from which the median spectrum of a figure is taken, spread evenly."""
@@ -50,6 +50,36 @@ def write_light_curve(result: RunResult, *, mid_transit: float | None = None) ->
         if spectra:
             _plot_median_spectra(axes[1], spectra)
         return write_png(page, tables[0].with_suffix(".png"))
+
+
+def write_detectors(result: RunResult) -> Path | None:
+    """
+    Draw the median image of every exposure with the apertures over it, and write it beside the products.
+
+    Parameters
+    ----------
+    result : RunResult
+        What `tso3.run` gave.
+
+    Returns
+    -------
+    path : Path or None
+        ``*_detector.png``; None if nothing was surveyed (the archive preset) or the run made no light curve.
+    """
+    tables = [*result.products.get("whtlt", ()), *result.products.get("phot", ())]
+    if not result.views or not tables:
+        return None
+    shapes = [view.image.shape for view in result.views]
+    heights = [min(max(7.0 * ny / nx, 1.6), 6.5) for ny, nx in shapes]
+    with figure(7.0, sum(heights) + 0.7 * len(heights)) as page:
+        axes = page.subplots(len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+        for ax, view in zip(axes, result.views, strict=True):
+            circles = [CircularAperture(c.x, c.y, c.radius, c.label) for c in view.circles]
+            masks = [MaskAperture(weights, label) for label, weights in view.apertures.items()]
+            plot_median_image(ax, view.image, [*circles, *masks], unit=view.unit)
+            ax.set_title(view.name, fontsize="medium")
+        stem = tables[0].name.rsplit("_", 1)[0]
+        return write_png(page, tables[0].with_name(f"{stem}_detector.png"))
 
 
 def _by_detector(spectra: Any) -> dict[str, Any]:

@@ -54,7 +54,7 @@ _F210M = Instrument(
         group="03",
         sequence="1",
         activity="02",
-        product="nircam_flat_top-{subarray}",
+        product="nircam_f210m-{subarray}",
         aperture="{detector}_{subarray}",
         template="NIRCam Time Series",
     ),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from tso3.simulate.instruments import DetectorRecord, Instrument, Subarray
-from tso3.simulate.optics import DIAMETER, line_spread, point_spread
+from tso3.simulate.layers import Geometry, Layer, make_layers, plane, psf_scale
 from tso3.simulate.particles import CosmicRays
 from tso3.simulate.pixels import BadPixels, draw_bad_pixels
 from tso3.simulate.scene import Pointing, Star, Transit, stream
 
-__all__ = ["Clock", "DetectorScene", "Geometry", "Options", "geometry", "make_scene"]
+__all__ = ["Clock", "DetectorScene", "Options", "make_scene"]
 
 _NODE = 0.1
 
@@ -73,64 +73,6 @@ class Clock:
         return self.group * (self.ngroups - 1)
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """
-    Where light of a wavelength falls on a detector.
-
-    Attributes
-    ----------
-    wavelength : ndarray, shape (ny, nx)
-        [micron]; NaN outside the calibrated area. Imaging: NaN everywhere.
-    everywhere : ndarray, shape (ny, nx)
-        The same without limits.
-    trace : ndarray, shape (n_disp,)
-        Cross-dispersion pixel of the source for each dispersion pixel; imaging: (x, y) of the source.
-    along : ndarray, shape (n_disp,)
-        Wavelength on the trace [micron], without limits.
-    width : ndarray, shape (ny, nx)
-        Width of a pixel [micron].
-    """
-
-    wavelength: np.ndarray
-    everywhere: np.ndarray
-    trace: np.ndarray
-    along: np.ndarray
-    width: np.ndarray
-
-
-def trace_of(detector: DetectorRecord, pixel: np.ndarray, length: int) -> np.ndarray:
-    """Return the cross-dispersion pixel of the middle of the slit at dispersion pixels."""
-    u = (np.asarray(pixel, float) - (length - 1) / 2) / (length / 2)
-    return np.polynomial.polynomial.polyval(u, detector.trace)
-
-
-def geometry(instrument: Instrument, detector: DetectorRecord, subarray: Subarray) -> Geometry:
-    """Return the geometry of a detector in a subarray."""
-    y, x = np.indices((subarray.ny, subarray.nx), dtype=float)
-    if instrument.dispersion_axis == 0:
-        nothing = np.full(y.shape, np.nan)
-        full = np.full(y.shape, instrument.reference_wavelength)
-        centre = np.array([(subarray.nx - 1) / 2, (subarray.ny - 1) / 2]) + instrument.source_offset
-        return Geometry(nothing, full, centre, np.array([instrument.reference_wavelength]),
-                        np.full(y.shape, instrument.bandwidth))  # fmt: skip
-    along, across = (x, y) if instrument.dispersion_axis == 1 else (y, x)
-    length = subarray.nx if instrument.dispersion_axis == 1 else subarray.ny
-    index = np.arange(length, dtype=float)
-    trace = trace_of(detector, index, length) + instrument.slit_shift
-    nodes = detector.dispersion_nodes
-    limits = (nodes[0][0], nodes[-1][0]) if nodes else (-1e9, 1e9)
-    place = np.clip(along + detector.tilt * (across - trace_of(detector, along, length)), *limits)
-    everywhere = detector.wavelength(place)
-    width = np.abs(detector.wavelength(place + 0.5) - detector.wavelength(place - 0.5))
-    x0, x1, y0, y1 = detector.bounds
-    inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
-    low, high = detector.wavelength_limits
-    inside &= (everywhere >= low) & (everywhere <= high)
-    on_trace = detector.wavelength(np.clip(index + detector.tilt * instrument.slit_shift, *limits))
-    return Geometry(np.where(inside, everywhere, np.nan), everywhere, trace, on_trace, width)
-
-
 @dataclass
 class DetectorScene:
     """
@@ -140,8 +82,8 @@ class DetectorScene:
 
     Attributes
     ----------
-    star : ndarray, shape (ny, nx)
-        Rate of the star if all its light at that wavelength fell on the pixel.
+    layers : tuple of Layer
+        The light of the star by spectral order (stripe, slice); the first is what ``geometry`` and the like speak of.
     convert : ndarray, shape (ny, nx)
         Product unit per electron / s; NaN where there is no calibration.
     background : ndarray, shape (ny, nx)
@@ -152,8 +94,6 @@ class DetectorScene:
         Variance of the rate by read noise [(electron / s)^2].
     static_dq : ndarray of uint32, shape (ny, nx)
         Flags of every integration.
-    light_curves : ndarray, shape (n_node, n_int)
-        Relative flux of the star at ``nodes`` [micron], transit only.
     ramp : ndarray, shape (n_int,)
         Settling of the detector, a factor.
     offsets : ndarray, shape (n_int, 2)
@@ -166,8 +106,7 @@ class DetectorScene:
     options: Options
     clock: Clock
     key: tuple[int, int]
-    geometry: Geometry
-    star: np.ndarray
+    layers: tuple[Layer, ...]
     convert: np.ndarray
     background: np.ndarray
     flat: np.ndarray
@@ -175,24 +114,27 @@ class DetectorScene:
     static_dq: np.ndarray
     bad: BadPixels
     rays: CosmicRays
-    nodes: np.ndarray
-    light_curves: np.ndarray
     ramp: np.ndarray
     offsets: np.ndarray
-    spectrum: np.ndarray
-    _basis: dict[tuple[int, int], list[np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.star.shape
+        return self.convert.shape
 
-    def transmission(self, i_int: int) -> np.ndarray:
+    @property
+    def geometry(self) -> Geometry:
+        """Where light falls in the first layer."""
+        return self.layers[0].geometry
+
+    @property
+    def wavelength(self) -> np.ndarray:
+        """Wavelength [micron] of the pixels (ny, nx) over all layers; NaN where there is none."""
+        return plane(self.layers, lambda layer: layer.geometry.wavelength)
+
+    def transmission(self, i_int: int, layer: int = 0) -> np.ndarray:
         """Return the relative flux of the star (transit and ramp) on the dispersion pixels (imaging: one)."""
-        curve = self.light_curves[:, i_int]
-        if len(self.nodes) > 1:
-            curve = np.interp(self.geometry.along, self.nodes, curve)
-        return curve * self.ramp[i_int]
+        return self.layers[layer].transmission(i_int) * self.ramp[i_int]
 
     def model(self, i_int: int) -> np.ndarray:
         """
@@ -210,50 +152,22 @@ class DetectorScene:
         """
         dx, dy = self.offsets[i_int]
         node = (round(dx / _NODE), round(dy / _NODE))
-        if node not in self._basis:
-            self._basis[node] = self._expand(node[0] * _NODE, node[1] * _NODE)
-        dx, dy = dx - node[0] * _NODE, dy - node[1] * _NODE
-        if self.instrument.dispersion_axis == 0:
-            weights: tuple[float, ...] = (dx, dy, dx * dx / 2, dx * dy, dy * dy / 2)
-        else:
-            across, along = (dy, dx) if self.instrument.dispersion_axis == 1 else (dx, dy)
-            weights = (across, across * across / 2, along)
-        basis = self._basis[node]
-        rate = basis[0].copy()
-        for weight, term in zip(weights, basis[1:], strict=True):
-            rate += np.float32(weight) * term
-        relative = self.transmission(i_int).astype(np.float32)
-        rate *= relative[:, None] if self.instrument.dispersion_axis == 2 else relative[None, :]
+        rest = dx - node[0] * _NODE, dy - node[1] * _NODE
+        rate: np.ndarray | None = None
+        for number, layer in enumerate(self.layers):
+            light = layer.image(node, rest, _NODE, self.flat)
+            relative = self.transmission(i_int, number).astype(np.float32)
+            light *= relative[:, None] if self.instrument.dispersion_axis == 2 else relative[None, :]
+            rate = light if rate is None else np.add(rate, light, out=rate)
+        assert rate is not None
         rate += self.background
         on = self.bad.switched_on(i_int)
         rate[self.bad.y[on], self.bad.x[on]] += self.bad.rate[on].astype(np.float32)
         return rate
 
-    def _expand(self, dx: float, dy: float) -> list[np.ndarray]:
-        """Return the star's image at a shift and its derivatives with respect to further shifts (Taylor terms)."""
-        if self.instrument.dispersion_axis == 0:
-            x0, y0 = self.geometry.trace[0] + dx, self.geometry.trace[1] + dy
-            psf = point_spread(float(self.psf_scale(self.geometry.along[0])))
-            py, px = np.arange(self.shape[0]) - y0, np.arange(self.shape[1]) - x0
-            orders = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
-            terms = [psf.on_pixels(py, px, ny=ny, nx=nx) * self.star for nx, ny in orders]
-        else:
-            y, x = np.indices(self.shape, dtype=float)
-            horizontal = self.instrument.dispersion_axis == 1
-            trace = self.geometry.trace[None, :] if horizontal else self.geometry.trace[:, None]
-            across, along = (dy, dx) if horizontal else (dx, dy)
-            scale = self.psf_scale(self.geometry.everywhere)
-            profile = line_spread(self.instrument.dispersion_axis).on_pixels(
-                (y if horizontal else x) - trace - across, scale
-            )
-            slope = np.gradient(self.star, axis=1 if horizontal else 0)
-            star = self.star - along * slope
-            terms = [profile[0] * star, profile[1] * star, profile[2] * star, -profile[0] * slope]
-        return [(term * self.flat).astype(np.float32) for term in terms]
-
     def psf_scale(self, wavelength: np.ndarray) -> np.ndarray:
         """Return wavelength [micron] / diameter in pixels."""
-        return np.asarray(wavelength) * 1e-6 / DIAMETER * 206264.806247 / self.instrument.pixel_scale
+        return psf_scale(self.instrument, wavelength)
 
 
 def make_scene(
@@ -281,19 +195,15 @@ def make_scene(
         Static arrays and numbers per integration.
     """
     detector = instrument.detectors[i_detector]
-    place = geometry(instrument, detector, subarray)
     clock = Clock(subarray.frame_time, instrument.ngroups)
     star = Star(instrument.source_flux * options.flux_scale, instrument.reference_wavelength, instrument.temperature,
                 instrument.resolution)  # fmt: skip
-    response = instrument.response(place.everywhere, place.width)
-    with np.errstate(divide="ignore"):
-        if options.photom:
-            convert = 1e-6 / response / (1.0 if instrument.flux_per_pixel == "MJy" else instrument.pixel_area_sr)
-        else:
-            convert = np.full(place.everywhere.shape, 1.0 / detector.gain)
+    layers = make_layers(instrument, detector, subarray, star, options.transit, options.n_int)
+    wavelength = plane(layers, lambda layer: layer.geometry.wavelength)
+    convert = _convert(instrument, detector, layers, options)
     rng = stream(options.seed, 0, i_detector, 3)
     sigma2 = 12.0 * detector.read_noise**2 / ((clock.ngroups**3 - clock.ngroups) * clock.group**2)
-    read_variance = sigma2 * np.exp(rng.normal(0, 0.12, place.everywhere.shape))
+    read_variance = sigma2 * np.exp(rng.normal(0, 0.12, convert.shape))
     flat = 1.0 + options.flat_error * rng.normal(0, 1, read_variance.shape)
     bad = draw_bad_pixels(options.bad_pixels, read_variance.shape, np.sqrt(sigma2), options.seed, i_detector)
     y = np.linspace(-1, 1, subarray.ny)[:, None]
@@ -301,31 +211,39 @@ def make_scene(
     for kind in ("hot_flagged", "hot"):
         which = bad.of(kind)
         background[bad.y[which], bad.x[which]] += bad.rate[which]
-    dq = _static_dq(instrument, place, bad)
+    dq = _static_dq(instrument, wavelength, bad)
     reference = (dq >> 31).astype(bool)
-    rates = star.spectrum(place.everywhere) * response * np.where(reference, 0, 1)
+    for layer in layers:
+        layer.star *= np.where(reference, 0, 1)
     fraction = (np.arange(options.n_int) + 0.5) / options.n_int
-    nodes = np.array([instrument.reference_wavelength])
-    if instrument.dispersion_axis:
-        nodes = np.linspace(place.along.min(), place.along.max(), 32)
     return DetectorScene(
-        instrument, detector, subarray, options, clock, (exposure, i_detector), place, rates,
-        convert if instrument.slit is None else np.where(np.isnan(place.wavelength), np.nan, convert),
+        instrument, detector, subarray, options, clock, (exposure, i_detector), layers,
+        convert if instrument.slit is None else np.where(np.isnan(wavelength), np.nan, convert),
         np.where(reference, 0, background).astype(np.float32), flat, read_variance.astype(np.float32), dq, bad,
-        CosmicRays(options.cosmic_rays, instrument.pixel_microns, instrument.thickness), nodes,
-        options.transit.light_curves(fraction, nodes, 1.0 / options.n_int),
+        CosmicRays(options.cosmic_rays, instrument.pixel_microns, instrument.thickness),
         1.0 + instrument.ramp[0] * np.exp(-fraction / instrument.ramp[1]),
-        options.pointing.offsets(options.n_int, options.seed, exposure), star.spectrum(place.along),
+        options.pointing.offsets(options.n_int, options.seed, exposure),
     )  # fmt: skip
 
 
-def _static_dq(instrument: Instrument, place: Geometry, bad: BadPixels) -> np.ndarray:
+def _convert(
+    instrument: Instrument, detector: DetectorRecord, layers: tuple[Layer, ...], options: Options
+) -> np.ndarray:
+    """Return the unit of the product per electron / s: calibrated flux, or DN / s where there is no such step."""
+    if not options.photom or "photom" not in instrument.cal_steps:
+        return np.full(layers[0].star.shape, 1.0 / detector.gain)
+    response = plane(layers, lambda layer: layer.response)
+    with np.errstate(divide="ignore"):
+        return 1e-6 / response / (1.0 if instrument.flux_per_pixel == "MJy" else instrument.pixel_area_sr)
+
+
+def _static_dq(instrument: Instrument, wavelength: np.ndarray, bad: BadPixels) -> np.ndarray:
     """Return the flags that every integration has."""
     from stdatamodels.jwst.datamodels.dqflags import pixel
 
-    dq = np.zeros(place.wavelength.shape, np.uint32)
+    dq = np.zeros(wavelength.shape, np.uint32)
     if instrument.slit is not None:
-        dq[np.isnan(place.wavelength)] = pixel["NON_SCIENCE"] | pixel["DO_NOT_USE"]
+        dq[np.isnan(wavelength)] = pixel["NON_SCIENCE"] | pixel["DO_NOT_USE"]
     dq[:, list(instrument.reference_columns)] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
     for kind, flag in (("dead", "DEAD"), ("hot_flagged", "HOT")):
         which = bad.of(kind)

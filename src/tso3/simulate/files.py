@@ -96,7 +96,7 @@ def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> A
     for name in ("SCI", "ERR", "DQ"):
         setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.uint32 if name == "DQ" else np.float32))
     if scene.instrument.dispersion_axis:
-        model.wavelength = scene.geometry.wavelength.astype(np.float32)
+        model.wavelength = scene.wavelength.astype(np.float32)
     for name in ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"):
         if name != "VAR_FLAT" or scene.options.flat_error > 0:
             setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.float32))

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
-__all__ = ["DETECTOR1", "REFERENCES", "Archive", "DetectorRecord", "Instrument", "Slit", "Subarray", "table"]
+__all__ = [
+    "DETECTOR1",
+    "REFERENCES",
+    "Archive",
+    "DetectorRecord",
+    "Instrument",
+    "OrderRecord",
+    "Slit",
+    "Subarray",
+    "table",
+]
 
 COLLECTING_AREA = 25.4
 """Collecting area of the telescope [m2]."""
@@ -35,6 +45,8 @@ class Subarray:
         First column and row on the detector, 1-based (SUBSTRT1, SUBSTRT2).
     frame_time : float
         Time of one frame [s] (TFRAME).
+    trace_shift : float
+        How far traces lie from where they are in the subarray that the records describe [pixel].
     """
 
     name: str
@@ -43,11 +55,42 @@ class Subarray:
     xstart: int
     ystart: int
     frame_time: float
+    trace_shift: float = 0.0
 
 
 def table(*subarrays: Subarray) -> Mapping[str, Subarray]:
     """Return subarrays by name, the default first."""
     return MappingProxyType({s.name: s for s in subarrays})
+
+
+@dataclass(frozen=True)
+class OrderRecord:
+    """
+    One spectral order, stripe or slice of a detector that shows several.
+
+    Attributes
+    ----------
+    number : int
+        Spectral order.
+    dispersion, wavelength_limits, trace, tilt
+        As in `DetectorRecord`; empty or None: those of the detector.
+    efficiency : callable or None
+        As in `Instrument`; None: that of the instrument.
+    profile : str
+        Spatial profile: ``"telescope"``, or ``"soss"``, the wide one with two horns.
+    band : tuple of int or None
+        Cross-dispersion pixels (first, stop) that this order's light can reach; None: all. Pixels of a band belong to
+        this order alone.
+    """
+
+    number: int
+    dispersion: tuple[float, ...] = ()
+    wavelength_limits: tuple[float, float] | None = None
+    trace: tuple[float, ...] = ()
+    tilt: float | None = None
+    efficiency: Callable[[np.ndarray], np.ndarray] | None = None
+    profile: str = "telescope"
+    band: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +125,12 @@ class DetectorRecord:
         SCA_NUM keyword.
     readout : tuple of int
         FASTAXIS and SLOWAXIS keywords.
+    orders : tuple of OrderRecord
+        Spectral orders (stripes, slices) whose light adds up on it; empty: one, described by the fields above.
+    brightness : float
+        Flux of the star on it in parts of the mode's ``source_flux``.
+    transits : bool
+        False where another star, without a planet, is on this detector.
     """
 
     name: str
@@ -96,6 +145,17 @@ class DetectorRecord:
     trace: tuple[float, ...] = ()
     tilt: float = 0.0
     time_offset: float = 0.0
+    orders: tuple[OrderRecord, ...] = ()
+    brightness: float = 1.0
+    transits: bool = True
+
+    def in_order(self, order: OrderRecord) -> DetectorRecord:
+        """Return the detector as one of its orders sees it: dispersion, limits, trace and tilt of the order."""
+        own = {name: getattr(order, name) for name in ("wavelength_limits", "tilt")}
+        own = {name: value for name, value in own.items() if value is not None}
+        own |= {"trace": order.trace} if order.trace else {}
+        own |= {"dispersion": order.dispersion, "dispersion_nodes": ()} if order.dispersion else {}
+        return replace(self, **own)
 
     def wavelength(self, pixel: np.ndarray) -> np.ndarray:
         """
@@ -234,6 +294,8 @@ class Instrument:
         Columns of reference pixels.
     source_offset : tuple of float
         Imaging: place of the star relative to the middle of the subarray, (x, y) [pixel].
+    defocus : float
+        Imaging: waves of defocus that a weak lens adds, at 2.12 micron, centre to edge of the pupil.
     """
 
     exp_type: str
@@ -271,6 +333,7 @@ class Instrument:
     striping_axis: int = 0
     reference_columns: tuple[int, ...] = ()
     source_offset: tuple[float, float] = (0.0, 0.0)
+    defocus: float = 0.0
 
     @property
     def slit_shift(self) -> float:
@@ -282,7 +345,12 @@ class Instrument:
         """Solid angle of a pixel [sr]."""
         return float((self.pixel_scale / 206264.806247) ** 2)
 
-    def response(self, wavelength: np.ndarray, width: np.ndarray) -> np.ndarray:
+    def response(
+        self,
+        wavelength: np.ndarray,
+        width: np.ndarray,
+        efficiency: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
         """
         Return electrons per second for 1 Jy.
 
@@ -292,6 +360,8 @@ class Instrument:
         ----------
         wavelength, width : ndarray
             Wavelength and width of a pixel (or filter) [micron]; NaN gives NaN.
+        efficiency : callable, optional
+            Of an order; by default that of the mode.
 
         Returns
         -------
@@ -299,4 +369,4 @@ class Instrument:
             [electron / s / Jy].
         """
         photons = 1e-26 * COLLECTING_AREA / PLANCK * np.abs(width) / wavelength
-        return photons * self.efficiency(wavelength)
+        return photons * (efficiency or self.efficiency)(wavelength)

@@ -195,7 +195,7 @@ def _wcsinfo(scene: DetectorScene, s_region: str) -> dict[str, Any]:
         info |= {"crpix3": 0.0, "crval3": 0.0, "ctype3": "WAVE", "cunit3": "um", "cdelt3": 1.0, "specsys": "BARYCENT",
                  "dispersion_direction": instrument.dispersion_axis,
                  "spectral_order": 1, "velosys": 8312.4}  # fmt: skip
-        low, high = np.nanmin(scene.geometry.wavelength), np.nanmax(scene.geometry.wavelength)
+        low, high = np.nanmin(scene.wavelength), np.nanmax(scene.wavelength)
         info |= {"waverange_start": float(low) * 1e-6, "waverange_end": float(high) * 1e-6}
     else:
         info |= {"siaf_xref_sci": (sub.nx + 1) / 2, "siaf_yref_sci": (sub.ny + 1) / 2}

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.interpolate import BSpline, RectBivariateSpline, make_interp_spline
 
-__all__ = ["LineSpread", "PointSpread", "line_spread", "point_spread"]
+__all__ = ["LineSpread", "PointSpread", "line_spread", "point_spread", "spread"]
 
 DIAMETER = 6.5
 """Diameter of the telescope [m]."""
@@ -47,19 +47,32 @@ def _pupil(n: int = 256) -> tuple[np.ndarray, np.ndarray]:
     return pupil, axis
 
 
-@lru_cache(maxsize=1)
-def _master() -> tuple[np.ndarray, np.ndarray]:
-    """Return the normalised PSF (square, step 0.1 wavelength / diameter) and its axis."""
+@lru_cache(maxsize=4)
+def _master(defocus: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the normalised PSF (square, step 0.1 wavelength / diameter) and its axis.
+
+    A weak lens adds W waves of defocus, a phase 2 pi W r^2 with r = 1 at the edge of the pupil; by its slope the light
+    of the edge arrives 4 W wavelengths / diameter from the centre, which is the radius of the image.
+    """
     from scipy.ndimage import gaussian_filter
 
     pupil, axis = _pupil()
-    u = np.arange(-_EXTENT, _EXTENT + _STEP / 2, _STEP)
+    if defocus:
+        pupil = pupil * np.exp(8j * np.pi * defocus * (axis[None, :] ** 2 + axis[:, None] ** 2))
+    extent = _extent(defocus)
+    u = np.arange(-extent, extent + _STEP / 2, _STEP)
     kernel = np.exp(-2j * np.pi * np.outer(u, axis))
     psf = np.abs(kernel @ pupil @ kernel.T) ** 2
     psf = gaussian_filter(psf, 0.22 / _STEP)
     centre = (psf * u).sum() / psf.sum(), (psf.sum(1) * u).sum() / psf.sum()
     psf = np.clip(RectBivariateSpline(u, u, psf)(u + centre[1], u + centre[0]), 0, None)
     return psf / psf.sum() / _STEP**2, u
+
+
+def _extent(defocus: float) -> float:
+    """Return how far the PSF is computed [wavelength / diameter]: beyond the edge of a defocused image."""
+    return _EXTENT + 4 * abs(defocus) if defocus else _EXTENT
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,65 @@ def line_spread(axis: int = 0) -> LineSpread:
 
 
 @dataclass(frozen=True)
+class WideSpread:
+    """
+    The wide spatial profile of a defocusing weak lens (SOSS): flat, with two horns, the same at all wavelengths.
+
+    Attributes
+    ----------
+    cumulative : BSpline
+        Fraction of the light below a cross-dispersion offset [pixel].
+    """
+
+    cumulative: BSpline
+
+    def on_pixels(self, offset: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `LineSpread.on_pixels` returns; ``scale`` is not used."""
+        return LineSpread(self.cumulative).on_pixels(offset, np.ones_like(scale))
+
+    def enclosed(self, half_width: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Return the fraction of the light within ``half_width`` pixels on either side of the trace."""
+        return LineSpread(self.cumulative).enclosed(half_width, np.ones_like(scale))
+
+
+@lru_cache(maxsize=1)
+def wide_spread() -> WideSpread:
+    """
+    Return the profile of SOSS: 23 pixels wide, horns at -9 and +8 pixels, and wings.
+
+    Shape by eye from the published images of the mode (Albert et al. 2023, PASP 135, 075001); the numbers are choices.
+    """
+    u = np.arange(-_EXTENT, _EXTENT + _STEP / 2, _STEP)
+    flat = 1.0 / (1.0 + np.exp((np.abs(u) - 11.3) / 0.45))
+    horns = 1.1 * np.exp(-(((u + 9.1) / 1.7) ** 2)) + 0.9 * np.exp(-(((u - 8.6) / 1.9) ** 2))
+    ripple = 1.0 + 0.10 * np.cos(2 * np.pi * (u + 0.4) / 4.6)
+    line = flat * (0.8 * ripple + horns) + 0.012 / (1.0 + (u / 9.0) ** 2)
+    cumulative = np.concatenate([[0.0], np.cumsum((line[1:] + line[:-1]) / 2)])
+    cumulative /= cumulative[-1]
+    middle = np.sum(np.diff(cumulative) * (u[1:] + u[:-1]) / 2)
+    return WideSpread(make_interp_spline(u - middle, cumulative, k=5))
+
+
+def spread(name: str, axis: int) -> LineSpread | WideSpread:
+    """
+    Return a spatial profile by its name in the records.
+
+    Parameters
+    ----------
+    name : str
+        ``"telescope"`` or ``"soss"``.
+    axis : int
+        Dispersion axis: 1 along x, 2 along y.
+
+    Returns
+    -------
+    profile : LineSpread or WideSpread
+        Both have ``on_pixels`` and ``enclosed``.
+    """
+    return {"telescope": lambda: line_spread(axis), "soss": wide_spread}[name]()
+
+
+@dataclass(frozen=True)
 class PointSpread:
     """
     The PSF integrated over pixels of one size, as a spline.
@@ -125,14 +197,22 @@ class PointSpread:
     ----------
     spline : RectBivariateSpline
         Fraction of the light on a pixel at (dy, dx) pixels from the source.
+    reach : float
+        Beyond this distance along either axis [pixel] there is no light.
     """
 
     spline: RectBivariateSpline
+    reach: float
 
     def on_pixels(self, dy: np.ndarray, dx: np.ndarray, *, ny: int = 0, nx: int = 0) -> np.ndarray:
         """Return the fraction, or its derivative of order ``ny``, ``nx`` in the source position, on a grid."""
         sign = (-1) ** (ny + nx)
-        return sign * self.spline(dy, dx, dx=ny, dy=nx)
+        within = [np.flatnonzero(np.abs(at) <= self.reach) for at in (dy, dx)]
+        image = np.zeros((len(dy), len(dx)))
+        if all(index.size for index in within):
+            rows, columns = (slice(index[0], index[-1] + 1) for index in within)
+            image[rows, columns] = sign * self.spline(dy[rows], dx[columns], dx=ny, dy=nx)
+        return image
 
     def enclosed(self, radius: float) -> float:
         """Return the fraction of the light within a radius [pixel]."""
@@ -143,7 +223,7 @@ class PointSpread:
 
 
 @lru_cache(maxsize=4)
-def point_spread(scale: float) -> PointSpread:
+def point_spread(scale: float, defocus: float = 0.0) -> PointSpread:
     """
     Return the pixel-integrated PSF.
 
@@ -151,16 +231,19 @@ def point_spread(scale: float) -> PointSpread:
     ----------
     scale : float
         Wavelength / diameter [pixel].
+    defocus : float, optional
+        Waves of defocus at the wavelength, centre to edge of the pupil.
 
     Returns
     -------
     psf : PointSpread
         Fractions sum to 1 over the plane.
     """
-    psf, u = _master()
+    psf, u = _master(defocus)
     cumulative = np.cumsum(np.cumsum(psf, 0), 1) * _STEP**2
     edge = RectBivariateSpline(u + _STEP / 2, u + _STEP / 2, cumulative)
-    pixel = np.arange(-(_EXTENT - 2) * scale, (_EXTENT - 2) * scale, 0.25)
+    reach = (_extent(defocus) - 2) * scale
+    pixel = np.arange(-reach, reach, 0.25)
     low, high = (pixel - 0.5) / scale, (pixel + 0.5) / scale
     fraction = edge(high, high) - edge(high, low) - edge(low, high) + edge(low, low)
-    return PointSpread(RectBivariateSpline(pixel, pixel, fraction, kx=4, ky=4))
+    return PointSpread(RectBivariateSpline(pixel, pixel, fraction, kx=4, ky=4), reach - 0.5)

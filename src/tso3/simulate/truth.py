@@ -23,7 +23,11 @@ All indices are 0-based; integrations count from the start of the exposure. Arra
 ``bad_*``                   bad pixels: ``y, x, kind`` (index into ``bad_kinds``), ``period, phase``: an intermittent
                             one is flagged where (i + phase) % period is 0, a telegraph one is high where
                             (i + phase) // period is odd
+``order``                   spectral order of the first layer, if the detector shows several layers
 ==========================  ========================================================================================
+
+A detector with several layers (spectral orders, stripes, slices) has ``white_light``, ``transit*``, ``depth``,
+``wavelength``, ``flux``, ``trace``, ``calibrated``, ``spectra`` and ``order`` of the second as ``white_light_2``, ...
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ __all__ = ["write_truth"]
 _MAX_SPECTRA = 20_000_000
 
 
-def white_light(scene: DetectorScene) -> np.ndarray:
+def white_light(scene: DetectorScene, layer: int = 0) -> np.ndarray:
     """
     Return the noise-free light curve of an exposure.
 
@@ -51,6 +55,8 @@ def white_light(scene: DetectorScene) -> np.ndarray:
     ----------
     scene : DetectorScene
         The detector.
+    layer : int, optional
+        Which of its layers (spectral orders, stripes).
 
     Returns
     -------
@@ -58,19 +64,22 @@ def white_light(scene: DetectorScene) -> np.ndarray:
         Spectroscopy: sum over the calibrated wavelengths of the trace of the star's flux density [Jy], with transit and
         ramp; imaging: the flux density [Jy]. All of the star's light, not that inside an aperture.
     """
-    n_int = scene.options.n_int
+    n_int, light = scene.options.n_int, scene.layers[layer]
     if scene.instrument.dispersion_axis == 0:
-        return scene.spectrum[0] * scene.light_curves[0] * scene.ramp
-    valid = calibrated(scene)
-    return np.array([(scene.spectrum * scene.transmission(i))[valid].sum() for i in range(n_int)])
+        return light.spectrum[0] * light.light_curves[0] * scene.ramp
+    valid = calibrated(scene, layer)
+    return np.array([(light.spectrum * scene.transmission(i, layer))[valid].sum() for i in range(n_int)])
 
 
-def calibrated(scene: DetectorScene) -> np.ndarray:
-    """Return True for dispersion pixels that have a wavelength on the trace."""
-    finite = np.isfinite(scene.geometry.wavelength)
-    index = np.rint(scene.geometry.trace).astype(int)
+def calibrated(scene: DetectorScene, layer: int = 0) -> np.ndarray:
+    """Return True for dispersion pixels whose trace is on the detector and has a wavelength there."""
+    place = scene.layers[layer].geometry
+    finite = np.isfinite(place.wavelength)
+    index = np.rint(place.trace).astype(int)
     along = np.arange(len(index))
-    return finite[index, along] if scene.instrument.dispersion_axis == 1 else finite[along, index]
+    size = finite.shape[0 if scene.instrument.dispersion_axis == 1 else 1]
+    inside, index = (index >= 0) & (index < size), np.clip(index, 0, size - 1)
+    return inside & (finite[index, along] if scene.instrument.dispersion_axis == 1 else finite[along, index])
 
 
 def write_truth(path: Path, scene: DetectorScene, times: ExposureTimes, hits: list[tuple[int, Hits]]) -> None:
@@ -95,11 +104,8 @@ def write_truth(path: Path, scene: DetectorScene, times: ExposureTimes, hits: li
     bad = scene.bad
     content = {
         "time_mjd_utc": times.mid, "time_bjd_tdb": times.mid_bjd,
-        "white_light": white_light(scene), "ramp": scene.ramp,
+        "ramp": scene.ramp,
         "offset_x": scene.offsets[:, 0], "offset_y": scene.offsets[:, 1],
-        "transit_wavelength": scene.nodes, "transit": scene.light_curves,
-        "depth": scene.options.transit.radius_ratio(scene.nodes) ** 2,
-        "wavelength": scene.geometry.along, "flux": scene.spectrum, "trace": scene.geometry.trace,
         "background": scene.background * scene.convert, "flat": scene.flat.astype(np.float32),
         "reference": scene.model(0) * scene.convert,
         "cosmic_ray_integration": np.concatenate([np.full(len(h.index), i) for i, h in hits]) if hits else index,
@@ -110,12 +116,29 @@ def write_truth(path: Path, scene: DetectorScene, times: ExposureTimes, hits: li
         "bad_y": bad.y, "bad_x": bad.x, "bad_kind": bad.kind, "bad_kinds": np.array(KINDS),
         "bad_period": bad.period, "bad_phase": bad.phase,
     }  # fmt: skip
-    if scene.instrument.dispersion_axis:
-        content["calibrated"] = calibrated(scene)
-        if scene.options.n_int * len(scene.spectrum) <= _MAX_SPECTRA:
-            spectra = np.empty((scene.options.n_int, len(scene.spectrum)), np.float32)
-            for i in range(scene.options.n_int):
-                spectra[i] = scene.spectrum * scene.transmission(i)
-            content["spectra"] = spectra
+    for number in range(len(scene.layers)):
+        suffix = "" if number == 0 else f"_{number + 1}"
+        content |= {name + suffix: values for name, values in _of_layer(scene, number).items()}
     with open(path, "wb") as stream:
         np.savez(stream, **content)
+
+
+def _of_layer(scene: DetectorScene, number: int) -> dict[str, np.ndarray]:
+    """Return what is particular to one layer."""
+    layer = scene.layers[number]
+    content = {
+        "white_light": white_light(scene, number),
+        "transit_wavelength": layer.nodes, "transit": layer.light_curves,
+        "depth": scene.options.transit.radius_ratio(layer.nodes) ** 2,
+        "wavelength": layer.geometry.along, "flux": layer.spectrum, "trace": layer.geometry.trace,
+    }  # fmt: skip
+    if len(scene.layers) > 1:
+        content["order"] = np.array(layer.order.number)
+    if scene.instrument.dispersion_axis:
+        content["calibrated"] = calibrated(scene, number)
+        if scene.options.n_int * len(layer.spectrum) <= _MAX_SPECTRA:
+            spectra = np.empty((scene.options.n_int, len(layer.spectrum)), np.float32)
+            for i in range(scene.options.n_int):
+                spectra[i] = layer.spectrum * scene.transmission(i, number)
+            content["spectra"] = spectra
+    return content

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tso3.errors import InputError, Tso3Warning
 from tso3.io.association import resolve_inputs
-from tso3.io.segment import PLANES, Plane, Segment, read_segment
+from tso3.io.segment import PLANES, Plane, Segment, read_segments
 from tso3.io.times import IntTimes, concatenate_times
 from tso3.modes import Mode
 
@@ -25,7 +25,18 @@ __all__ = ["PLANES", "Exposure", "Observation", "Plane", "Segment", "read_exposu
 
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
 _SEGMENT_WORD = re.compile(r"-seg\d+(?=_|$)", re.IGNORECASE)
-_EQUAL_IN_EXPOSURE = ("INSTRUME", "FILTER", "PUPIL", "GRATING", "SUBARRAY", "SUBSTRT1", "SUBSTRT2", "BUNIT", "DISPAXIS")
+_EQUAL_IN_EXPOSURE = (
+    "INSTRUME",
+    "FILTER",
+    "PUPIL",
+    "GRATING",
+    "SUBARRAY",
+    "SUBSTRT1",
+    "SUBSTRT2",
+    "BUNIT",
+    "DISPAXIS",
+    "SLTNAME",
+)
 _EQUAL_IN_OBSERVATION = ("EXP_TYPE", "INSTRUME", "BUNIT")
 
 
@@ -33,6 +44,9 @@ _EQUAL_IN_OBSERVATION = ("EXP_TYPE", "INSTRUME", "BUNIT")
 class Exposure:
     """
     All segments of one exposure of one detector: one continuous stack of integrations.
+
+    Where the files hold several slits (stripes), each is an exposure of its own, with the name, times and files of the
+    others.
 
     Attributes
     ----------
@@ -111,6 +125,26 @@ class Exposure:
         return self._text("SLTNAME")
 
     @property
+    def n_slits(self) -> int:
+        """Slits in its files; 1 but for the stripes of NIRCam's Dispersed Hartmann Sensor."""
+        return self.segments[0].n_slits
+
+    @property
+    def stripe(self) -> str:
+        """Name of the slit where the files hold several, else empty."""
+        return "" if self.n_slits == 1 else self.slit_name or str(self.segments[0].slit)
+
+    @property
+    def label(self) -> str:
+        """Name, with that of the stripe if there are several."""
+        return f"{self.name} stripe {self.stripe}" if self.stripe else self.name
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files of its segments; slits of the same files share them."""
+        return tuple(segment.path for segment in self.segments)
+
+    @property
     def dispersion_axis(self) -> int:
         """1 where wavelength runs along x, 2 along y (DISPAXIS, else as the mode has it); 0 for imaging."""
         if self.mode.is_imaging:
@@ -131,6 +165,14 @@ class Exposure:
             bounds.append((start, start + segment.n_int))
             start += segment.n_int
         return tuple(bounds)
+
+    @property
+    def wcs(self) -> Any:
+        """World coordinates (gwcs.WCS) of the first segment, those of this slit; None if it has none."""
+        from tso3.io.wavelength import read_wcs
+
+        first = self.segments[0]
+        return read_wcs(first.path, first.slit if first.n_slits > 1 else None)
 
     @cached_property
     def wavelength(self) -> NDArray[np.floating] | None:
@@ -175,8 +217,9 @@ class Observation:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """All segments of all exposures."""
-        return tuple(segment for exposure in self.exposures for segment in exposure.segments)
+        """All segments of all exposures, each file once."""
+        segments = (segment for exposure in self.exposures for segment in exposure.segments)
+        return tuple({segment.path: segment for segment in segments}.values())
 
 
 def read_observation(inputs: str | Path | Sequence[str | Path]) -> Observation:
@@ -239,16 +282,16 @@ def read_exposures(paths: Sequence[str | Path]) -> tuple[Exposure, ...]:
     tso3.errors.Tso3Warning
         If integrations between segments are missing, or VAR_POISSON or VAR_RNOISE.
     """
-    groups: dict[tuple[str, ...], list[Segment]] = {}
+    groups: dict[tuple[tuple[str, ...], int], list[Segment]] = {}
     for segment in _checked_segments(paths):
-        groups.setdefault(_identity(segment), []).append(segment)
+        groups.setdefault((_identity(segment), segment.slit), []).append(segment)
     if not groups:
         raise InputError("no input given; give an association (.json), calints files, a pattern or a folder")
     exposures = _in_time([_join(groups[key]) for key in sorted(groups)])
     segments = [segment for exposure in exposures for segment in exposure.segments]
     names: dict[str, Path] = {}
     for segment in segments:
-        if segment.stem in names:
+        if segment.stem in names and segment.path != names[segment.stem]:
             raise InputError(f"has the same name as {names[segment.stem]}; their products would collide", segment.path)
         names[segment.stem] = segment.path
     return exposures
@@ -264,7 +307,7 @@ def _identity(segment: Segment) -> tuple[str, ...]:
 
 def _checked_segments(paths: Sequence[str | Path]) -> list[Segment]:
     """Return the headers of files that belong to one observation."""
-    segments = [read_segment(path) for path in paths]
+    segments = [segment for path in paths for segment in read_segments(path)]
     _check_equal(segments, _EQUAL_IN_OBSERVATION, "an observation")
     return segments
 
@@ -292,6 +335,8 @@ def _join(segments: list[Segment]) -> Exposure:
         if segment.planes.keys() != first.planes.keys():
             odd = ", ".join(sorted(segment.planes.keys() ^ first.planes.keys()))
             raise InputError(f"differs from {first.path.name} in the planes it has ({odd})", segment.path)
+    if len({segment.n_slits for segment in ordered}) > 1:
+        raise InputError(f"holds {ordered[-1].n_slits} slits, {first.path.name} {first.n_slits}", ordered[-1].path)
     _check_equal(ordered, _EQUAL_IN_EXPOSURE, "one exposure")
     name = _exposure_name(ordered)
     _check_continuity(ordered, name)

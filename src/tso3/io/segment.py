@@ -1,4 +1,9 @@
-"""One calints file: what its headers say, and where its planes are."""
+"""
+One calints file: what its headers say, and where its planes are.
+
+A file of the data model MultiSlitModel holds several slits (the stripes of NIRCam's Dispersed Hartmann Sensor), each
+with planes of its own, told apart by EXTVER. It is read as that many segments, which share file, times and metadata.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from tso3.modes import MODES, Mode, mode_of
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["PLANES", "REQUIRED_PLANES", "Plane", "Segment", "read_segment"]
+__all__ = ["PLANES", "REQUIRED_PLANES", "Plane", "Segment", "read_segment", "read_segments"]
 
 PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 """Planes with one value per pixel and integration, by EXTNAME."""
@@ -23,6 +28,7 @@ REQUIRED_PLANES = ("SCI", "ERR", "DQ")
 """Without these a file cannot be reduced; variances may be missing."""
 
 _TOP_BIT = 2**31
+_MULTI_SLIT = "MultiSlitModel"
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Plane:
 @dataclass(frozen=True)
 class Segment:
     """
-    One calints file, without its pixels.
+    One slit of a calints file (mostly there is but one), without its pixels.
 
     Attributes
     ----------
@@ -73,6 +79,10 @@ class Segment:
         DATAMODL; empty if absent.
     times : IntTimes
         Times of its integrations.
+    slit : int
+        EXTVER of its planes, where the file holds several slits; else 1.
+    n_slits : int
+        Slits in the file.
     """
 
     path: Path
@@ -86,6 +96,8 @@ class Segment:
     number: int
     model_type: str
     times: IntTimes
+    slit: int = 1
+    n_slits: int = 1
 
     @property
     def primary(self) -> fits.Header:
@@ -94,8 +106,8 @@ class Segment:
 
     @property
     def sci(self) -> fits.Header:
-        """Header of the SCI unit (read-only)."""
-        return next(h.header for h in self.hdus if h.name == "SCI")
+        """Header of its SCI unit (read-only)."""
+        return next(h.header for h in self.hdus if h.name == "SCI" and self._has(h))
 
     @property
     def stem(self) -> str:
@@ -118,13 +130,24 @@ class Segment:
         return default
 
     def hdu(self, name: str) -> Hdu | None:
-        """Return the first unit of that EXTNAME, or None."""
-        return next((h for h in self.hdus if h.name == name), None)
+        """Return the unit of that EXTNAME (of this slit, where the file has several), or None."""
+        return next((h for h in self.hdus if h.name == name and self._has(h)), None)
+
+    def _has(self, hdu: Hdu) -> bool:
+        return self.n_slits == 1 or hdu.version == self.slit
 
 
 def read_segment(path: str | Path) -> Segment:
+    """Return what a calints file with one slit holds, as `read_segments`; raise InputError if it holds several."""
+    segments = read_segments(path)
+    if len(segments) > 1:
+        raise InputError(f"holds {len(segments)} slits; one is needed", path)
+    return segments[0]
+
+
+def read_segments(path: str | Path) -> tuple[Segment, ...]:
     """
-    Return what a calints file holds; only its headers and INT_TIMES are read.
+    Return the slits that a calints file holds (mostly one); only its headers and INT_TIMES are read.
 
     Parameters
     ----------
@@ -133,8 +156,8 @@ def read_segment(path: str | Path) -> Segment:
 
     Returns
     -------
-    segment : Segment
-        Its units, planes, numbers and times.
+    segments : tuple of Segment
+        Units, planes, numbers and times of each slit, by EXTVER.
 
     Raises
     ------
@@ -150,31 +173,56 @@ def read_segment(path: str | Path) -> Segment:
     hdus = scan_hdus(path)
     primary = hdus[0].header
     mode = _check_mode(primary, path)
-    planes = {name: plane for name in PLANES if (plane := _find_plane(hdus, name, path)) is not None}
+    model = header_value(primary, "DATAMODL", str, path) or ""
+    versions = [hdu.version for hdu in hdus if hdu.name == "SCI"] if model == _MULTI_SLIT else []
+    several = len(versions) > 1
+    if several and (mode.is_imaging or len(set(versions)) < len(versions)):
+        raise InputError(f"holds {len(versions)} SCI planes, which are not the slits of one exposure", path)
+    found = [_read_slit(path, hdus, version if several else None) for version in versions or (1,)]
+    first = _int_start(primary, path)
+    if len({planes["SCI"].shape[0] for planes in found}) > 1:
+        raise InputError("the slits differ in their number of integrations; fetch the file again", path)
+    number = header_value(primary, "EXSEGNUM", int, path)
+    times = read_times(hdus, path, first, found[0]["SCI"].shape[0])
+    return tuple(
+        Segment(
+            path=path,
+            mode=mode,
+            hdus=hdus,
+            planes=planes,
+            n_int=planes["SCI"].shape[0],
+            ny=planes["SCI"].shape[1],
+            nx=planes["SCI"].shape[2],
+            int_start=first,
+            number=1 if number is None else number,
+            model_type=model,
+            times=times,
+            slit=version if several else 1,
+            n_slits=len(found),
+        )
+        for version, planes in zip(versions or (1,), found, strict=True)
+    )
+
+
+def _int_start(primary: fits.Header, path: Path) -> int:
+    """Return the number of the first integration."""
+    first = header_value(primary, "INTSTART", int, path)
+    if first is not None and first < 1:
+        raise InputError(f"INTSTART = {first}, but integrations are numbered from 1; correct the header", path)
+    return 1 if first is None else first
+
+
+def _read_slit(path: Path, hdus: tuple[Hdu, ...], version: int | None) -> dict[str, Plane]:
+    """Return where the planes of a slit are: those of one EXTVER, or of any if None."""
+    own = hdus if version is None else tuple(hdu for hdu in hdus if hdu.version == version)
+    planes = {name: plane for name in PLANES if (plane := _find_plane(own, name, path)) is not None}
     shape = planes["SCI"].shape
     for name, plane in planes.items():
         if plane.shape != shape:
             raise InputError(f"{name} has shape {plane.shape}, SCI {shape}; they must be equal", path)
     if min(shape) < 1:
         raise InputError(f"SCI has shape {shape}: it holds no pixels", path)
-    int_start = header_value(primary, "INTSTART", int, path)
-    number = header_value(primary, "EXSEGNUM", int, path)
-    first = 1 if int_start is None else int_start
-    if first < 1:
-        raise InputError(f"INTSTART = {first}, but integrations are numbered from 1; correct the header", path)
-    return Segment(
-        path=path,
-        mode=mode,
-        hdus=hdus,
-        planes=planes,
-        n_int=shape[0],
-        ny=shape[1],
-        nx=shape[2],
-        int_start=first,
-        number=1 if number is None else number,
-        model_type=header_value(primary, "DATAMODL", str, path) or "",
-        times=read_times(hdus, path, first, shape[0]),
-    )
+    return planes
 
 
 def _check_mode(primary: fits.Header, path: Path) -> Mode:

@@ -154,10 +154,11 @@ def _match_rows(
     """Fill ``arrays`` from INT_TIMES; return the row of each integration (-1: none) and what is wrong with it."""
     rows = np.full(int_num.size, -1, dtype=np.int64)
     table = next((h for h in hdus if h.name == "INT_TIMES" and h.header.get("XTENSION") == "BINTABLE"), None)
-    if table is None:
+    wanted = ("integration_number", *_COLUMNS.values())
+    columns = _tree_columns(hdus, path, wanted) if table is None else read_table(table, path, wanted)
+    if not columns:
         return rows, "has no INT_TIMES table"
-    columns = read_table(table, path, ("integration_number", *_COLUMNS.values()))
-    lacking = [name for name in ("integration_number", *_COLUMNS.values()) if name not in columns]
+    lacking = [name for name in wanted if name not in columns]
     if lacking:
         return rows, f"INT_TIMES has no column {lacking[0]}"
     number = columns["integration_number"]
@@ -177,6 +178,21 @@ def _match_rows(
     for name, column in _COLUMNS.items():
         arrays[name][rows >= 0] = columns[column][rows[rows >= 0]]
     return rows, problem
+
+
+def _tree_columns(hdus: tuple[Hdu, ...], path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+    """
+    Return the columns of INT_TIMES from the ASDF extension, empty if they are not there.
+
+    The schema of MultiSlitModel has no such table, so jwst 3.0.0 saves the times of several slits in the tree alone.
+    """
+    from tso3.io.wavelength import read_tree
+
+    if sum(hdu.name == "SCI" for hdu in hdus) < 2:
+        return {}
+    table = read_tree(path).get("int_times")
+    names = getattr(getattr(table, "dtype", None), "names", None) or ()
+    return {name: np.asarray(table[name], dtype=np.float64) for name in wanted if name in names}
 
 
 def _header_cadence(header: fits.Header, path: Path) -> tuple[float | None, tuple[float, float] | None, str]:

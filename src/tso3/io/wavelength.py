@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tso3.io.fitsfile import Hdu
     from tso3.io.segment import Segment
 
-__all__ = ["pixel_scale", "read_wavelength", "read_wcs", "sky_position", "wavelength_of_grid"]
+__all__ = ["pixel_scale", "read_tree", "read_wavelength", "read_wcs", "sky_position", "wavelength_of_grid"]
 
 _FLOATS = {-32: ">f4", -64: ">f8"}
 
@@ -55,7 +55,7 @@ def read_wavelength(segment: Segment) -> NDArray[np.floating] | None:
                 raise InputError(f"WAVELENGTH has shape {plane.shape}, SCI {(segment.ny, segment.nx)}", segment.path)
             if np.any(plane != 0.0):
                 return plane
-    wcs = read_wcs(segment.path)
+    wcs = read_wcs(segment.path, segment.slit if segment.n_slits > 1 else None)
     return None if wcs is None else wavelength_of_grid(wcs, segment.ny, segment.nx)
 
 
@@ -89,7 +89,7 @@ def sky_position(wcs: WCS, x: float, y: float) -> tuple[float, float] | None:
     return None if any(np.isnan(outputs)) else (outputs[0], outputs[1])
 
 
-def read_wcs(path: str | Path) -> WCS | None:
+def read_wcs(path: str | Path, slit: int | None = None) -> WCS | None:
     """
     Return the gWCS of a calints file.
 
@@ -97,11 +97,31 @@ def read_wcs(path: str | Path) -> WCS | None:
     ----------
     path : path-like
         File with an ASDF extension as ``stdatamodels`` writes it.
+    slit : int, optional
+        Of a file with several slits, which: its EXTVER.
 
     Returns
     -------
     wcs : gwcs.WCS or None
-        ``meta.wcs``; None if there is no such extension or no WCS in it. The last few are remembered.
+        ``meta.wcs``, or that of the slit; None if there is no such extension or no WCS in it. The last few files are
+        remembered.
+
+    Raises
+    ------
+    InputError
+        If the extension cannot be read.
+    """
+    node = read_tree(path)
+    if slit is not None:
+        slits = node.get("slits", [])
+        node = slits[slit - 1] if slit <= len(slits) else {}
+    meta = node.get("meta")
+    return meta.get("wcs") if isinstance(meta, dict) else None
+
+
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """
+    Return the tree of the ASDF extension of a file, empty if it has none; arrays in it are read when used.
 
     Raises
     ------
@@ -109,12 +129,13 @@ def read_wcs(path: str | Path) -> WCS | None:
         If the extension cannot be read.
     """
     state = os.stat(path)
-    return _cached_wcs(str(path), state.st_mtime_ns, state.st_size)[0]
+    opened = _cached_tree(str(path), state.st_mtime_ns, state.st_size)
+    return {} if opened is None else opened.tree
 
 
 @lru_cache(maxsize=8)
-def _cached_wcs(path: str, mtime_ns: int, size: int) -> tuple[Any, Any]:
-    """Return a WCS and the open tree whose arrays it may still have to load, once per version of a file."""
+def _cached_tree(path: str, mtime_ns: int, size: int) -> Any:
+    """Return the open ASDF extension, whose arrays may still have to be loaded, once per version of a file."""
     del mtime_ns, size
     import warnings
 
@@ -124,12 +145,11 @@ def _cached_wcs(path: str, mtime_ns: int, size: int) -> tuple[Any, Any]:
 
     hdu = next((h for h in scan_hdus(path) if h.name == "ASDF"), None)
     if hdu is None:
-        return None, None
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AsdfWarning)  # versions newer or older than the writer's
-            tree = asdf.open(io.BytesIO(_read_bytes(hdu, path)))
-            return tree.tree.get("meta", {}).get("wcs"), tree
+            return asdf.open(io.BytesIO(_read_bytes(hdu, path)))
     except (ValueError, OSError, YAMLError, AttributeError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"its ASDF extension cannot be read ({reason}); fetch the file again", path) from error

@@ -20,7 +20,7 @@ from tso3.core.spectra import SpectrumHeader
 from tso3.errors import ReferenceFileError, Tso3Warning
 from tso3.io.defaults import APERTURES
 from tso3.io.reference_files import read_apcorr, read_extract1d
-from tso3.io.wavelength import pixel_scale, read_wcs
+from tso3.io.wavelength import pixel_scale
 from tso3.parameters import Extract1D
 from tso3.steps.extraction_setup import ExtractionSetup, choose_aperture, set_up, spectral_order, target_name
 
@@ -326,7 +326,7 @@ def _at_phase(phase: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArra
 
 def _pixel_scale(exposure: Exposure, setup: ExtractionSetup, wavelength: float, path: Path) -> float:
     """Return the size of a pixel across dispersion [arcsec] at the middle of the aperture."""
-    wcs = read_wcs(exposure.segments[0].path)
+    wcs = exposure.wcs
     scale = None
     if wcs is not None and setup.sky is not None:
         scale = pixel_scale(wcs, *setup.sky, wavelength, exposure.dispersion_axis)

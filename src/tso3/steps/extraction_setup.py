@@ -27,7 +27,7 @@ from tso3.core.trace import (
 )
 from tso3.errors import InputError, ReferenceFileError, Tso3Warning
 from tso3.io.reference_files import Aperture1D
-from tso3.io.wavelength import read_wcs, sky_position
+from tso3.io.wavelength import sky_position
 from tso3.parameters import Extract1D
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _mean_wavelength(wavelength: NDArray[np.floating], weights: NDArray[np.float
 
 
 def _sky(exposure: Exposure, row: float, column: float, turned: bool) -> tuple[float, float] | None:
-    wcs = read_wcs(_file(exposure))
+    wcs = exposure.wcs
     if wcs is None:
         return None
     return sky_position(wcs, row, column) if turned else sky_position(wcs, column, row)
@@ -307,7 +307,7 @@ def _slit_source(
     if exposure.mode.exp_type not in _FOLLOWS_SOURCE:
         return f"the position of the source is not known from the WCS for {exposure.mode.exp_type}"
     x, y = exposure.header("SRCXPOS"), exposure.header("SRCYPOS")
-    wcs = read_wcs(_file(exposure))
+    wcs = exposure.wcs
     if not isinstance(x, int | float) or not isinstance(y, int | float):
         return "has no position of the source in the slit (SRCXPOS, SRCYPOS)"
     if wcs is None or not {"detector", "slit_frame"} <= set(wcs.available_frames):

@@ -211,14 +211,14 @@ def make_scene(
     for kind in ("hot_flagged", "hot"):
         which = bad.of(kind)
         background[bad.y[which], bad.x[which]] += bad.rate[which]
-    dq = _static_dq(instrument, wavelength, bad)
+    dq = _static_dq(instrument, subarray, wavelength, bad)
     reference = (dq >> 31).astype(bool)
     for layer in layers:
         layer.star *= np.where(reference, 0, 1)
     fraction = (np.arange(options.n_int) + 0.5) / options.n_int
     return DetectorScene(
         instrument, detector, subarray, options, clock, (exposure, i_detector), layers,
-        convert if instrument.slit is None else np.where(np.isnan(wavelength), np.nan, convert),
+        np.where(np.isnan(wavelength), np.nan, convert) if instrument.is_blanked else convert,
         np.where(reference, 0, background).astype(np.float32), flat, read_variance.astype(np.float32), dq, bad,
         CosmicRays(options.cosmic_rays, instrument.pixel_microns, instrument.thickness),
         1.0 + instrument.ramp[0] * np.exp(-fraction / instrument.ramp[1]),
@@ -237,14 +237,16 @@ def _convert(
         return 1e-6 / response / (1.0 if instrument.flux_per_pixel == "MJy" else instrument.pixel_area_sr)
 
 
-def _static_dq(instrument: Instrument, wavelength: np.ndarray, bad: BadPixels) -> np.ndarray:
+def _static_dq(instrument: Instrument, subarray: Subarray, wavelength: np.ndarray, bad: BadPixels) -> np.ndarray:
     """Return the flags that every integration has."""
     from stdatamodels.jwst.datamodels.dqflags import pixel
 
     dq = np.zeros(wavelength.shape, np.uint32)
-    if instrument.slit is not None:
+    if instrument.is_blanked:
         dq[np.isnan(wavelength)] = pixel["NON_SCIENCE"] | pixel["DO_NOT_USE"]
-    dq[:, list(instrument.reference_columns)] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
+    dq[list(instrument.reference_rows)] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
+    columns = [*instrument.reference_columns, *subarray.reference_columns]
+    dq[:, columns] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
     for kind, flag in (("dead", "DEAD"), ("hot_flagged", "HOT")):
         which = bad.of(kind)
         dq[bad.y[which], bad.x[which]] |= pixel["DO_NOT_USE"] | pixel[flag]

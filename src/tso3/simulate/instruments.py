@@ -47,6 +47,8 @@ class Subarray:
         Time of one frame [s] (TFRAME).
     trace_shift : float
         How far traces lie from where they are in the subarray that the records describe [pixel].
+    reference_columns : tuple of int
+        Columns of reference pixels, beside those that all subarrays of the instrument have.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Subarray:
     ystart: int
     frame_time: float
     trace_shift: float = 0.0
+    reference_columns: tuple[int, ...] = ()
 
 
 def table(*subarrays: Subarray) -> Mapping[str, Subarray]:
@@ -290,8 +293,12 @@ class Instrument:
         Pixel size [micron].
     striping_axis : int
         Array axis along which the common read noise of a line (1/f) is constant.
-    reference_columns : tuple of int
-        Columns of reference pixels.
+    reference_columns, reference_rows : tuple of int
+        Columns and rows of reference pixels.
+    blank_outside : bool
+        Slitless: True if stage 2 gives every pixel a wavelength and blanks those outside ``wavelength_limits``.
+    field_point : tuple of float
+        Grism: place of the star without it, (x, y) [pixel], which all pixels have as their place on the sky.
     source_offset : tuple of float
         Imaging: place of the star relative to the middle of the subarray, (x, y) [pixel].
     defocus : float
@@ -332,8 +339,16 @@ class Instrument:
     pixel_microns: float = 18.0
     striping_axis: int = 0
     reference_columns: tuple[int, ...] = ()
+    reference_rows: tuple[int, ...] = ()
+    blank_outside: bool = False
+    field_point: tuple[float, float] | None = None
     source_offset: tuple[float, float] = (0.0, 0.0)
     defocus: float = 0.0
+
+    @property
+    def is_blanked(self) -> bool:
+        """Whether pixels without a calibrated wavelength are blank."""
+        return self.slit is not None or self.blank_outside
 
     @property
     def slit_shift(self) -> float:

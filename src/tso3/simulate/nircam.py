@@ -1,7 +1,8 @@
-"""What the simulator knows of NIRCam; see `tso3.simulate.configurations` for what these numbers are worth."""
+"""What the simulator knows of NIRCam imaging; see `tso3.simulate.configurations` for what these numbers are worth."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -16,6 +17,7 @@ def _flat_top(wavelength: np.ndarray) -> np.ndarray:
     return np.full_like(np.asarray(wavelength, float), 0.40)
 
 
+_FULL = Subarray("FULL", 2048, 2048, 1, 1, 10.73677)
 _F210M = Instrument(
     exp_type="NRC_TSIMAGE",
     configuration="F210M",
@@ -30,6 +32,7 @@ _F210M = Instrument(
         Subarray("SUB64P", 64, 64, 1025, 1, 0.05016),
         Subarray("SUB160P", 160, 160, 945, 1, 0.27864),
         Subarray("SUB400P", 400, 400, 701, 1, 1.65312),
+        _FULL,
     ),
     dispersion_axis=0,
     optics=MappingProxyType({"filter": "F210M", "pupil": "CLEAR", "channel": "SHORT", "module": "B"}),
@@ -67,5 +70,51 @@ _F210M = Instrument(
     striping_axis=1,
 )
 
-NIRCAM = (_F210M,)
-"""NIRCam's modes, the default of each first."""
+_WLP8 = replace(
+    _F210M,
+    configuration="WLP8",
+    subarrays=table(*(_F210M.subarrays[name] for name in ("SUB160P", "SUB64P", "SUB400P", "FULL"))),
+    optics=MappingProxyType({"filter": "F212N", "pupil": "WLP8", "channel": "SHORT", "module": "B"}),
+    bandwidth=0.027,
+    band=(2.107, 2.134),
+    reference_wavelength=2.12,
+    source_flux=4.0,
+    ngroups=8,
+    archive=replace(_F210M.archive, observation="003", product="nircam_f212n-wlp8-{subarray}"),
+    defocus=8.0,
+)
+"""Weak lens of 8 waves in the pupil wheel, a narrow filter in the other: PUPIL is WLP8."""
+
+_WLP4 = replace(
+    _WLP8,
+    configuration="WLP4",
+    optics=MappingProxyType({"filter": "WLP4", "pupil": "CLEAR", "channel": "SHORT", "module": "B"}),
+    archive=replace(_F210M.archive, observation="004", product="nircam_wlp4-{subarray}"),
+    source_flux=1.5,
+    defocus=4.0,
+)
+"""Weak lens of 4 waves, which sits in the filter wheel with a narrow filter of its own: FILTER is WLP4."""
+
+_A1A3 = replace(
+    _F210M,
+    configuration="A1A3",
+    detectors=(
+        DetectorRecord(name="NRCA1", gain=2.08, read_noise=11.0, bounds=(-0.5, 63.5, -0.5, 63.5), sca_num=481,
+                       readout=(-1, 2), brightness=0.4, transits=False),
+        DetectorRecord(name="NRCA3", gain=2.17, read_noise=10.8, bounds=(-0.5, 63.5, -0.5, 63.5), sca_num=483,
+                       readout=(-1, 2)),
+    ),
+    subarrays=table(
+        Subarray("SUBGRISM64", 2048, 64, 1, 1, 0.34061),
+        Subarray("SUBGRISM128", 2048, 128, 1, 1, 0.67597),
+        Subarray("SUBGRISM256", 2048, 256, 1, 1, 1.34669),
+        _FULL,
+    ),
+    optics=MappingProxyType({"filter": "F210M", "pupil": "CLEAR", "channel": "SHORT", "module": "A"}),
+    ngroups=4,
+    archive=replace(_F210M.archive, observation="005"),
+)  # fmt: skip
+"""Images on two detectors beside a grism time series: the star with the planet on NRCA3, another star on NRCA1."""
+
+NIRCAM = (_F210M, _WLP8, _WLP4, _A1A3)
+"""NIRCam's imaging, the default first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from tso3.errors import ParameterError
 from tso3.io.catalog import write_catalog
 from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Exposure, Observation
-from tso3.io.exposure_products import ExposureProducts
+from tso3.io.exposure_products import ExposureProducts, SlitProducts
 from tso3.io.reader import Reader
 from tso3.parameters import Parameters
 from tso3.progress import Progress
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tso3.io.references import References
     from tso3.io.x1dints import SpectrumPlan, X1dintsWriter
 
-__all__ = ["ImagingLane", "Lane", "Setting", "SpectralLane"]
+__all__ = ["ImagingLane", "Lane", "Setting", "SpectralLane", "run_lanes"]
 
 _RESULT_COLUMNS = 60
 _NUMBERS_PER_INTEGRATION = 400
@@ -107,6 +108,7 @@ class Lane:
         self.setting = setting
         self.exposure = exposure
         self.bad_pixels = bad_pixels
+        self.references = setting.references.of(exposure)
         self.products: dict[str, list[Path]] = {}
         parameters = setting.parameters
         skipped = parameters.outlier_detection.skip
@@ -134,7 +136,7 @@ class Lane:
         """Bytes per integration that `consume` needs beside the block."""
         return 0
 
-    def stream(self, reader: Reader, products: ExposureProducts | None = None) -> ExposureStream:
+    def stream(self, reader: Reader, products: SlitProducts | None = None) -> ExposureStream:
         """Return the stream of this exposure."""
         return ExposureStream(
             self.exposure,
@@ -146,25 +148,15 @@ class Lane:
             writer=products,
         )
 
-    def run(self, record: CrfintsRecord) -> None:
+    def run(self, products: ExposureProducts) -> None:
         """Stream the exposure: flags, ``crfints``, and `consume` for every block."""
-        setting = self.setting
-        detection = setting.parameters.outlier_detection
-        products = ExposureProducts(
-            self.exposure,
-            setting.folder,
-            setting.observation.asn_id,
-            record,
-            crfints=not detection.skip,
-            medians=not detection.skip and detection.save_intermediate_results,
-        )
-        setting.progress.start(self.exposure.name, self.exposure.n_int)
-        with Reader(self.exposure) as reader, products:
-            stream = self.stream(reader, products)
+        progress = self.setting.progress
+        progress.start(self.exposure.label, self.exposure.n_int)
+        with Reader(self.exposure) as reader:
+            stream = self.stream(reader, products.of(self.exposure))
             stream.run(self.cut(stream), self._consume_and_count)
-        setting.progress.finish()
+        progress.finish()
         self.counts = stream.counts
-        self.products = {"crfints": products.crfints_paths, "median": products.median_paths}
 
     def cut(self, stream: ExposureStream) -> BlockPlan:
         """Return how the exposure is cut into blocks and tiles."""
@@ -215,6 +207,37 @@ class Lane:
         self.setting.progress.advance(block.n_int)
 
 
+def run_lanes(lanes: Sequence[Lane], record: CrfintsRecord) -> None:
+    """
+    Stream exposures one after another; slits of the same files write into the same products.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+        All of a run.
+    record : CrfintsRecord
+        What the headers of ``crfints`` say.
+    """
+    groups: dict[tuple[Path, ...], list[Lane]] = {}
+    for lane in lanes:
+        groups.setdefault(lane.exposure.paths, []).append(lane)
+    for group in groups.values():
+        setting = group[0].setting
+        detection = setting.parameters.outlier_detection
+        products = ExposureProducts(
+            [lane.exposure for lane in group],
+            setting.folder,
+            setting.observation.asn_id,
+            record,
+            crfints=not detection.skip,
+            medians=not detection.skip and detection.save_intermediate_results,
+        )
+        with products:
+            for lane in group:
+                lane.run(products)
+        group[0].products = {"crfints": products.crfints_paths, "median": products.median_paths}
+
+
 def _mean(values: NDArray[np.float64]) -> float:
     """Return the mean of what is finite, NaN if nothing is."""
     known = values[np.isfinite(values)]
@@ -234,7 +257,7 @@ class ImagingLane(Lane):
         parameters = self.setting.parameters.tso_photometry
         if parameters.skip:
             return
-        self.plan = tso_photometry.prepare(self.exposure, self.setting.references, parameters, self.model)
+        self.plan = tso_photometry.prepare(self.exposure, self.references, parameters, self.model)
         while not self.plan.ready:
             stream = self.stream(reader)
             tracks: list[tso_photometry.SourceTrack] = []
@@ -312,7 +335,7 @@ class SpectralLane(Lane):
                 " white_light.missing = drop as well, or a sample of at least 1",
                 "survey.n_sample",
             )
-        self.plans = extract_1d.prepare(self.exposure, self.setting.references, parameters.extract_1d, self.model)
+        self.plans = extract_1d.prepare(self.exposure, self.references, parameters.extract_1d, self.model)
         if any(plan.needs_first for plan in self.plans):
             stream = self.stream(reader)
             first = {k: stream.single(start, start + 1) for k, (start, _) in enumerate(self.exposure.segment_bounds)}

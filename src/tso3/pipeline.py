@@ -28,7 +28,7 @@ from tso3.io.metadata import Provenance
 from tso3.io.reference_files import read_wavelengthrange
 from tso3.io.references import find_references
 from tso3.io.x1dints import x1dints_writer
-from tso3.lane import ImagingLane, Lane, Setting, SpectralLane
+from tso3.lane import ImagingLane, Lane, Setting, SpectralLane, run_lanes
 from tso3.parameters import Parameters
 from tso3.progress import Progress, SilentProgress
 from tso3.result import RunResult
@@ -131,8 +131,7 @@ def _reduce_imaging(setting: Setting) -> Reduced:
     """Survey, then outlier detection and photometry of every exposure, then the catalogue."""
     lanes = [ImagingLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
     _make_folder(setting.folder)
-    for lane in lanes:
-        lane.run(_record(setting))
+    run_lanes(lanes, _record(setting))
     products = _collected(lanes)
     table = None
     if not setting.parameters.tso_photometry.skip:
@@ -148,8 +147,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     lanes = [SpectralLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
     _make_folder(setting.folder)
     if not any(lane.plans for lane in lanes):
-        for lane in lanes:
-            lane.run(_record(setting))
+        run_lanes(lanes, _record(setting))
         return lanes, _collected(lanes), None
     path = setting.folder / f"{setting.observation.product_name}_x1dints.fits"
     with x1dints_writer(
@@ -164,7 +162,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     ) as writer:
         for lane in lanes:
             lane.writer = writer
-            lane.run(_record(setting))
+        run_lanes(lanes, _record(setting))
     products = _collected(lanes) | {"x1dints": [path]}
     table = None
     if not setting.parameters.white_light.skip:

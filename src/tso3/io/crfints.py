@@ -3,7 +3,7 @@ The product ``crfints``: a calints file with its bad samples marked, written blo
 
 A ``crfints`` differs from its input in a few samples per thousand, so it is laid out once (headers corrected, tables
 and unknown units copied as they are) and the planes are filled by positioned writes as blocks finish. It appears under
-its name when it is whole (`tso3.io.atomic`).
+its name when it is whole (`tso3.io.atomic`). Slits of one file, which are reduced one after another, share one writer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -72,8 +72,8 @@ class CrfintsWriter:
 
     Parameters
     ----------
-    exposure : Exposure
-        What the segment belongs to.
+    exposure : Exposure or sequence of Exposure
+        What the segment belongs to; for files with several slits, all their exposures.
     i_segment : int
         Index of the segment in the exposure.
     path : path-like
@@ -103,17 +103,25 @@ class CrfintsWriter:
     """
 
     def __init__(
-        self, exposure: Exposure, i_segment: int, path: str | Path, record: CrfintsRecord | None = None
+        self,
+        exposure: Exposure | Sequence[Exposure],
+        i_segment: int,
+        path: str | Path,
+        record: CrfintsRecord | None = None,
     ) -> None:
+        slits = (exposure,) if isinstance(exposure, Exposure) else tuple(exposure)
         self.path = Path(path)
-        self.segment = exposure.segments[i_segment]
-        self._start, self._stop = exposure.segment_bounds[i_segment]
-        self._inputs = tuple(segment.path for segment in exposure.segments)
+        self.segment = slits[0].segments[i_segment]
+        self._slits = {slit.segments[i_segment].slit: slit.segments[i_segment] for slit in slits}
+        if len(self._slits) != self.segment.n_slits:
+            raise ValueError(f"{self.segment.path} has {self.segment.n_slits} slits, given are {len(self._slits)}")
+        self._start, self._stop = slits[0].segment_bounds[i_segment]
+        self._inputs = slits[0].paths
         self._record = CrfintsRecord() if record is None else record
         self._stack = ExitStack()
         self._descriptor = -1
-        self._offsets: dict[str, int] = {}
-        self._missing = dict.fromkeys(self.segment.planes, self.segment.n_int * self.segment.ny)
+        self._offsets: dict[tuple[int, str], int] = {}
+        self._missing = {(k, name): s.n_int * s.ny for k, s in self._slits.items() for name in s.planes}
         self._lock = threading.Lock()
         self._flusher: threading.Thread | None = None
         self._flush_error: OSError | None = None
@@ -138,13 +146,20 @@ class CrfintsWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None and any(self._missing.values()):
-            missing = {name: rows for name, rows in self._missing.items() if rows}
+            missing = {f"{name},{slit}": rows for (slit, name), rows in self._missing.items() if rows}
             error = RuntimeError(f"{self.path}: rows that were not written exactly once: {missing}")
             self._stack.__exit__(type(error), error, None)
             raise error
         self._stack.__exit__(kind, error, trace)
 
-    def write(self, start: int, stop: int, raw: Mapping[str, NDArray[np.generic]], rows: slice | None = None) -> None:
+    def write(
+        self,
+        start: int,
+        stop: int,
+        raw: Mapping[str, NDArray[np.generic]],
+        rows: slice | None = None,
+        slit: int | None = None,
+    ) -> None:
         """
         Put planes in their place; integrations of other segments are left out.
 
@@ -156,35 +171,38 @@ class CrfintsWriter:
             Big-endian planes, as `tso3.io.reader.Reader.read` gives them and `tso3.io.planes.patch` has marked them.
         rows : slice, optional
             Rows of the frame that they hold; all by default.
+        slit : int, optional
+            Which of several slits (its EXTVER); the first by default.
 
         Raises
         ------
         tso3.errors.OutputError
             If the system refuses to write.
         """
-        low, high, _ = (rows or slice(None)).indices(self.segment.ny)
+        segment = self.segment if slit is None else self._slits[slit]
+        low, high, _ = (rows or slice(None)).indices(segment.ny)
         a, b = max(start, self._start), min(stop, self._stop)
         if a >= b or high <= low:
             return
-        for name, plane in self.segment.planes.items():
+        for name, plane in segment.planes.items():
             array = raw[name]
-            if array.shape != (stop - start, high - low, self.segment.nx) or array.dtype != plane.dtype:
+            if array.shape != (stop - start, high - low, segment.nx) or array.dtype != plane.dtype:
                 raise ValueError(f"{name} is {array.shape} {array.dtype} for integrations {start} to {stop}")
             part = np.ascontiguousarray(array[a - start : b - start])
-            self._write_plane(self._offsets[name], part, a - self._start, low)
+            self._write_plane(segment, self._offsets[segment.slit, name], part, a - self._start, low)
         with self._lock:
-            for name in self.segment.planes:
-                self._missing[name] -= (b - a) * (high - low)
+            for name in segment.planes:
+                self._missing[segment.slit, name] -= (b - a) * (high - low)
             if self._flusher is None and not any(self._missing.values()):
                 self._flusher = threading.Thread(target=self._flush, daemon=True)
                 self._flusher.start()
 
-    def _write_plane(self, offset: int, part: NDArray[np.generic], i_first: int, low: int) -> None:
-        row = self.segment.nx * part.itemsize
-        frame = self.segment.ny * row
+    def _write_plane(self, segment: Segment, offset: int, part: NDArray[np.generic], i_first: int, low: int) -> None:
+        row = segment.nx * part.itemsize
+        frame = segment.ny * row
         offset += i_first * frame + low * row
         flat = part.reshape(-1).view(np.uint8).data
-        if part.shape[1] == self.segment.ny:
+        if part.shape[1] == segment.ny:
             self._pwrite(flat, offset)
             return
         size = part.shape[1] * row
@@ -216,12 +234,12 @@ class CrfintsWriter:
         try:
             pieces = plan_crfints(self.segment, descriptor, self.path.name, self._record)
             reserve(self._descriptor, pieces[-1].end, self.path)
-            planes = {plane.offset: name for name, plane in self.segment.planes.items()}
+            planes = {p.offset: (k, name) for k, slit in self._slits.items() for name, p in slit.planes.items()}
             for piece in pieces:
                 self._pwrite(piece.header, piece.offset)
-                name = planes.get(piece.hdu.data_offset) if piece.hdu.data_size else None
-                if name is not None:
-                    self._offsets[name] = piece.data_offset
+                plane = planes.get(piece.hdu.data_offset) if piece.hdu.data_size else None
+                if plane is not None:
+                    self._offsets[plane] = piece.data_offset
                 elif piece.data is not None:
                     self._pwrite(piece.data, piece.data_offset)
                 else:

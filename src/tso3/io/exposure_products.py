@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,17 +15,20 @@ from tso3.io.crfints import CrfintsRecord, CrfintsWriter, crfints_name
 from tso3.io.exposure import Exposure
 from tso3.io.median import MedianWriter
 
-__all__ = ["ExposureProducts"]
+__all__ = ["ExposureProducts", "SlitProducts"]
 
 
 class ExposureProducts:
     """
     Writers of all segments of one exposure; a context manager.
 
+    Where the files of the exposure hold several slits, which stream one after another, ``crfints`` is one file with all
+    of them, which appears when all are written; the medians have a file for each slit.
+
     Parameters
     ----------
-    exposure : Exposure
-        What is written.
+    slits : sequence of Exposure
+        What is written: one exposure, or all slits of its files.
     folder : Path
         Of the products.
     asn_id : str or None
@@ -37,13 +40,13 @@ class ExposureProducts:
 
     Attributes
     ----------
-    crfints_paths, median_paths : list of Path
+    crfints_paths : list of Path
         Products, in the order of the segments.
     """
 
     def __init__(
         self,
-        exposure: Exposure,
+        slits: Sequence[Exposure],
         folder: Path,
         asn_id: str | None,
         record: CrfintsRecord,
@@ -51,16 +54,25 @@ class ExposureProducts:
         crfints: bool,
         medians: bool,
     ) -> None:
-        names = [crfints_name(segment, asn_id) for segment in exposure.segments]
+        names = [crfints_name(segment, asn_id) for segment in slits[0].segments]
         self.crfints_paths = [folder / name for name in names] if crfints else []
-        self.median_paths = [folder / name.replace("_crfints", "_median") for name in names] if medians else []
-        self._crfints = [CrfintsWriter(exposure, i, path, record) for i, path in enumerate(self.crfints_paths)]
-        self._medians = [MedianWriter(exposure, i, path) for i, path in enumerate(self.median_paths)]
+        self._crfints = [CrfintsWriter(slits, i, path, record) for i, path in enumerate(self.crfints_paths)]
+        self._medians = {
+            slit.segments[0].slit: [
+                MedianWriter(slit, i, folder / _median_name(name, slit)) for i, name in enumerate(names)
+            ]
+            for slit in (slits if medians else ())
+        }
         self._stack = ExitStack()
+
+    @property
+    def median_paths(self) -> list[Path]:
+        """Products ``median``, by slit, then segment."""
+        return [writer.path for writers in self._medians.values() for writer in writers]
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            for writer in (*self._crfints, *self._medians):
+            for writer in (*self._crfints, *(writer for writers in self._medians.values() for writer in writers)):
                 stack.enter_context(writer)
             self._stack = stack.pop_all()
         return self
@@ -69,6 +81,31 @@ class ExposureProducts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    def of(self, exposure: Exposure) -> SlitProducts:
+        """Return the writer of the planes of one of the slits."""
+        slit = exposure.segments[0].slit
+        return SlitProducts(slit, self._crfints, self._medians.get(slit, []))
+
+
+class SlitProducts:
+    """
+    Takes the planes of one slit; what `ExposureProducts.of` gives.
+
+    Parameters
+    ----------
+    slit : int
+        Which: its EXTVER.
+    crfints : sequence of CrfintsWriter
+        Open, by segment.
+    medians : sequence of MedianWriter
+        Open, by segment; those of this slit.
+    """
+
+    def __init__(self, slit: int, crfints: Sequence[CrfintsWriter], medians: Sequence[MedianWriter]) -> None:
+        self._slit = slit
+        self._crfints = crfints
+        self._medians = medians
 
     def write(self, start: int, stop: int, raw: Mapping[str, NDArray[np.generic]], rows: slice) -> None:
         """
@@ -84,7 +121,7 @@ class ExposureProducts:
             Rows that they hold.
         """
         for writer in self._crfints:
-            writer.write(start, stop, raw, rows)
+            writer.write(start, stop, raw, rows, self._slit)
 
     def write_median(self, start: int, stop: int, median: NDArray[np.floating], rows: slice) -> None:
         """
@@ -101,3 +138,9 @@ class ExposureProducts:
         """
         for writer in self._medians:
             writer.write(start, stop, median, rows)
+
+
+def _median_name(crfints: str, exposure: Exposure) -> str:
+    """Return the name of a median: that of ``crfints``, with the stripe if there are several."""
+    stripe = f"_stripe{exposure.stripe}" if exposure.stripe else ""
+    return crfints.replace("_crfints", f"{stripe}_median")

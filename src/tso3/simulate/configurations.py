@@ -16,7 +16,9 @@ from types import MappingProxyType
 from tso3.errors import InputError
 from tso3.simulate.instruments import Instrument
 from tso3.simulate.miri import MIRI
+from tso3.simulate.miri_imaging import MIRI_IMAGING
 from tso3.simulate.nircam import NIRCAM
+from tso3.simulate.nircam_grism import NIRCAM_GRISM
 from tso3.simulate.nirspec import NIRSPEC
 
 __all__ = ["CONFIGURATIONS", "instrument_of"]
@@ -30,7 +32,7 @@ def _by_mode(*instruments: Instrument) -> Mapping[str, Mapping[str, Instrument]]
     return MappingProxyType({mode: MappingProxyType(records) for mode, records in found.items()})
 
 
-CONFIGURATIONS = _by_mode(*NIRSPEC, *MIRI, *NIRCAM)
+CONFIGURATIONS = _by_mode(*NIRSPEC, *MIRI, *NIRCAM, *NIRCAM_GRISM, *MIRI_IMAGING)
 """Records by EXP_TYPE, then configuration; the first of each mode is its default."""
 
 

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from tso3.simulate.keywords import SegmentId, metadata, set_metadata
+from tso3.simulate.layers import plane
 from tso3.simulate.render import PLANES, Hits, Renderer
 from tso3.simulate.wcs import make_wcs, sky_region
 
@@ -96,7 +97,10 @@ def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> A
     for name in ("SCI", "ERR", "DQ"):
         setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.uint32 if name == "DQ" else np.float32))
     if scene.instrument.dispersion_axis:
-        model.wavelength = scene.wavelength.astype(np.float32)
+        wavelength = scene.wavelength
+        if scene.instrument.blank_outside:
+            wavelength = plane(scene.layers, lambda layer: layer.geometry.everywhere)
+        model.wavelength = wavelength.astype(np.float32)
     for name in ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"):
         if name != "VAR_FLAT" or scene.options.flat_error > 0:
             setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.float32))
@@ -121,6 +125,9 @@ def _set_slit(model: Any, scene: DetectorScene) -> None:
     model.xstart, model.ystart = (sub.xstart, sub.ystart) if instrument.slit is None else (1, 1)
     model.xsize, model.ysize = sub.nx, sub.ny
     model.source_type = "POINT"
+    if instrument.field_point is not None:
+        model.name, model.source_id = "1", 1
+        model.source_xpos, model.source_ypos = instrument.field_point
     if instrument.slit is None:
         return
     to_world = model.meta.wcs.get_transform("slit_frame", "world")
@@ -161,8 +168,8 @@ def _stream_planes(
         stop = min(start + block, segment.stop)
         for k, i_int in enumerate(range(start, stop)):
             hits.append((i_int, renderer.integration(i_int, native)))
-            for name, plane in native.items():
-                raw[name][k] = (plane ^ np.uint32(0x80000000)).view(np.int32) if name == "DQ" else plane
+            for name, values in native.items():
+                raw[name][k] = (values ^ np.uint32(0x80000000)).view(np.int32) if name == "DQ" else values
         for name, offset in offsets.items():
             stream.seek(offset + (start - segment.first) * pixels * 4)
             stream.write(raw[name][: stop - start].data)

@@ -47,13 +47,16 @@ def stem_of(scene: DetectorScene, exposure: int, segment: int | None = None) -> 
     """
     Return the archive's file stem of an exposure, or of one of its segments.
 
-    The parts: program, observation, visit; group, sequence, activity; exposure; segment; detector.
+    The parts: program, observation, visit; group, sequence, activity; exposure; segment; detector. A file of a second
+    order says so after the detector; the archive has no such files.
     """
     a = scene.instrument.archive
     part = "" if segment is None else f"-seg{segment:03d}"
+    number = scene.layers[0].order.number
+    order = f"-order{number}" if scene.instrument.field_point is not None and number > 1 else ""
     return (
         f"jw{a.program}{a.observation}{a.visit}_{a.group}{a.sequence}{a.activity}_"
-        f"{exposure + 1:05d}{part}_{scene.detector.name.lower()}"
+        f"{exposure + 1:05d}{part}_{scene.detector.name.lower()}{order}"
     )
 
 
@@ -194,7 +197,9 @@ def _wcsinfo(scene: DetectorScene, s_region: str) -> dict[str, Any]:
     if instrument.dispersion_axis:
         info |= {"crpix3": 0.0, "crval3": 0.0, "ctype3": "WAVE", "cunit3": "um", "cdelt3": 1.0, "specsys": "BARYCENT",
                  "dispersion_direction": instrument.dispersion_axis,
-                 "spectral_order": 1, "velosys": 8312.4}  # fmt: skip
+                 "spectral_order": scene.layers[0].order.number, "velosys": 8312.4}  # fmt: skip
+        if instrument.field_point is not None:
+            info |= {"siaf_xref_sci": instrument.field_point[0] + 1, "siaf_yref_sci": instrument.field_point[1]}
         low, high = np.nanmin(scene.wavelength), np.nanmax(scene.wavelength)
         info |= {"waverange_start": float(low) * 1e-6, "waverange_end": float(high) * 1e-6}
     else:

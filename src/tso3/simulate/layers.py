@@ -67,7 +67,8 @@ def geometry(instrument: Instrument, detector: DetectorRecord, subarray: Subarra
     trace = trace_of(detector, index, length) + instrument.slit_shift + subarray.trace_shift
     nodes = detector.dispersion_nodes
     limits = (nodes[0][0], nodes[-1][0]) if nodes else (-1e9, 1e9)
-    place = np.clip(along + detector.tilt * (across - trace_of(detector, along, length)), *limits)
+    middle = trace_of(detector, along, length) + subarray.trace_shift
+    place = np.clip(along + detector.tilt * (across - middle), *limits)
     everywhere = detector.wavelength(place)
     width = np.abs(detector.wavelength(place + 0.5) - detector.wavelength(place - 0.5))
     x0, x1, y0, y1 = detector.bounds
@@ -159,7 +160,9 @@ class Layer:
         if self.instrument.dispersion_axis == 0:
             x0, y0 = self.geometry.trace[0] + dx, self.geometry.trace[1] + dy
             wavelength = float(self.geometry.along[0])
-            psf = point_spread(float(psf_scale(self.instrument, wavelength)), self.instrument.defocus * 2.12 / wavelength)
+            psf = point_spread(
+                float(psf_scale(self.instrument, wavelength)), self.instrument.defocus * 2.12 / wavelength
+            )
             py, px = np.arange(shape[0]) - y0, np.arange(shape[1]) - x0
             orders = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
             terms = [psf.on_pixels(py, px, ny=ny, nx=nx) * self.star for nx, ny in orders]

@@ -39,7 +39,9 @@ def write_references(folder: Path, scenes: list[DetectorScene]) -> dict[str, Pat
     found = {"gain": _write_gain(folder / f"{name}_gain_sim.fits", first)}
     if first.instrument.dispersion_axis:
         found["extract1d"] = _write_json(folder / f"{name}_extract1d_sim.json", _extract1d(first, follow=False))
-        found["extract1d_wcs"] = _write_json(folder / f"{name}_extract1d_wcs_sim.json", _extract1d(first, follow=True))
+        if first.instrument.field_point is None:
+            along = _extract1d(first, follow=True)
+            found["extract1d_wcs"] = _write_json(folder / f"{name}_extract1d_wcs_sim.json", along)
         found["apcorr"] = _write_apcorr(folder / f"{name}_apcorr_sim.fits", scenes)
         found["wavelengthrange"] = _write_ranges(folder / f"{name}_wavelengthrange_sim.asdf", first)
     return found
@@ -55,12 +57,14 @@ def _extract1d(scene: DetectorScene, *, follow: bool) -> dict[str, Any]:
     instrument = scene.instrument
     aperture: dict[str, Any] = {
         "id": instrument.exp_type if instrument.slit is None else instrument.slit.name, "region_type": "target",
-        "dispaxis": instrument.dispersion_axis, "spectral_order": 1, "use_source_posn": follow,
+        "dispaxis": instrument.dispersion_axis, "spectral_order": scene.layers[0].order.number,
+        "use_source_posn": follow,
         "bkg_fit": "poly", "bkg_order": 0, "smoothing_length": 0, "independent_var": "pixel",
     }  # fmt: skip
     if instrument.dispersion_axis == 1:
-        aperture |= {"xstart": 0, "xstop": scene.subarray.nx - 1, "ystart": 11, "ystop": 19}
-        aperture["bkg_coeff"] = [[1.5], [5.5], [25.5], [29.5]]
+        middle, half, edges = _across(scene)
+        aperture |= {"xstart": 0, "xstop": scene.subarray.nx - 1, "ystart": middle - half, "ystop": middle + half}
+        aperture["bkg_coeff"] = [[edge] for edge in edges]
         if follow:
             aperture |= {"extract_width": 8}
     else:
@@ -73,6 +77,15 @@ def _extract1d(scene: DetectorScene, *, follow: bool) -> dict[str, Any]:
         "PEDIGREE": "DUMMY", "DESCRIP": "Simulated by tso3", "AUTHOR": "tso3", "HISTORY": "Simulated by tso3",
         "USEAFTER": "2022-01-01T00:00:00", "apertures": [aperture],
     }  # fmt: skip
+
+
+def _across(scene: DetectorScene) -> tuple[int, int, tuple[float, ...]]:
+    """Return middle and half width of the aperture of a spectrum along x, and the edges of its background."""
+    if scene.instrument.field_point is not None:
+        return 34, 8, (3.5, 22.5, 45.5, 62.5)
+    shift = int(scene.subarray.trace_shift)
+    low, high = -0.5, scene.subarray.ny - 0.5
+    return 15 + shift, 4, tuple(min(max(edge + shift, low), high) for edge in (1.5, 5.5, 25.5, 29.5))
 
 
 def _describe(model: Any, scene: DetectorScene, kind: str) -> None:
@@ -120,9 +133,10 @@ def _write_apcorr(path: Path, scenes: list[DetectorScene]) -> Path:
         model = datamodels.NrsFsApcorrModel()
         columns = _nrs_columns(scene, wavelength, size, phase, factor)
     else:
-        size = np.array([3, 5, 7, 8, 9, 10, 11, 12, 13, 15, 20, 30])
+        size = np.array([3, 5, 7, 8, 9, 10, 11, 12, 13, 15, 17, 20, 30])
         factor = 1.0 / profile.enclosed(size[:, None] / 2, scale[None, :])
-        model = datamodels.MirLrsApcorrModel()
+        grism = scene.instrument.field_point is not None
+        model = datamodels.NrcWfssApcorrModel() if grism else datamodels.MirLrsApcorrModel()
         columns = _lrs_columns(scene, wavelength, size, factor)
     table = np.zeros(1, [(n, v.dtype, v.shape) if isinstance(v, np.ndarray) else (n, v[0]) for n, v in columns.items()])
     for column, value in columns.items():
@@ -156,10 +170,14 @@ def _nrs_columns(
 
 
 def _lrs_columns(scene: DetectorScene, wavelength: np.ndarray, size: np.ndarray, factor: np.ndarray) -> dict[str, Any]:
-    """Return the columns of a MIRI LRS table: correction of shape (wavelength, size)."""
+    """Return the columns of a MIRI LRS or NIRCam grism table: correction of shape (wavelength, size)."""
     correction = factor.T.astype(np.float32)
-    return {
-        "subarray": ("S17", scene.subarray.name), "wavelength": wavelength.astype(np.float32),
+    optics = scene.instrument.optics
+    selectors: dict[str, Any] = {"subarray": ("S17", scene.subarray.name)}
+    if scene.instrument.field_point is not None:
+        selectors = {"filter": ("S12", optics["filter"]), "pupil": ("S15", optics["pupil"])}
+    return selectors | {
+        "wavelength": wavelength.astype(np.float32),
         "nelem_wl": ("i2", len(wavelength)), "size": size.astype(np.uint8), "nelem_size": ("i2", len(size)),
         "apcorr": correction, "apcorr_err": np.zeros_like(correction),
     }  # fmt: skip
@@ -175,8 +193,9 @@ def _write_ranges(path: Path, scene: DetectorScene) -> Path:
     model.meta.exposure.type = instrument.exp_type
     model.meta.wavelength_units = "um"
     model.waverange_selector = [instrument.optics["filter"]]
-    model.order = [1]
-    model.wavelengthrange = [[1, instrument.optics["filter"], *instrument.band]]
+    order = scene.layers[0].order.number
+    model.order = [order]
+    model.wavelengthrange = [[order, instrument.optics["filter"], *instrument.band]]
     model.save(path)
     model.close()
     return path

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gwcs import WCS
 
     from tso3.simulate.detector import DetectorScene
+    from tso3.simulate.instruments import DetectorRecord
 
 __all__ = ["ROLL", "TARGET", "make_wcs", "sky_region"]
 
@@ -37,13 +38,18 @@ def make_wcs(scene: DetectorScene) -> WCS:
     """
     if scene.instrument.slit is not None:
         wcs = _slit_wcs(scene)
+    elif scene.instrument.field_point is not None:
+        wcs = _grism_wcs(scene)
     elif scene.instrument.dispersion_axis:
         wcs = _slitless_wcs(scene)
     else:
         wcs = _imaging_wcs(scene)
     x0, x1, y0, y1 = scene.detector.bounds
+    x1, y1 = min(x1, scene.subarray.nx - 0.5), min(y1, scene.subarray.ny - 0.5)
     if scene.instrument.dispersion_axis == 0:
         x1, y1 = scene.subarray.nx - 0.5, scene.subarray.ny - 0.5
+    elif scene.instrument.blank_outside:
+        x0, x1, y0, y1 = -0.5, scene.subarray.nx - 0.5, -0.5, scene.subarray.ny - 0.5
     wcs.bounding_box = ((x0, x1), (y0, y1))
     return wcs
 
@@ -53,6 +59,10 @@ def sky_region(scene: DetectorScene, wcs: WCS) -> str:
     if scene.instrument.slit is not None:
         to_world = wcs.get_transform("slit_frame", "world")
         corners = [to_world(x, y, 4e-6)[:2] for x, y in ((-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5))]
+    elif scene.instrument.field_point is not None:
+        to_world = wcs.get_transform("direct_image", "world")
+        x1, y1 = scene.subarray.nx - 0.5, scene.subarray.ny - 0.5
+        corners = [to_world(x, y, 4.0, 1)[:2] for x, y in ((-0.5, -0.5), (-0.5, y1), (x1, y1), (x1, -0.5))]
     else:
         (x0, x1), (y0, y1) = wcs.bounding_box.bounding_box() if scene.instrument.dispersion_axis else (
             (-0.5, scene.subarray.nx - 0.5), (-0.5, scene.subarray.ny - 0.5))  # fmt: skip
@@ -163,6 +173,11 @@ def _slit_polynomials(scene: DetectorScene):  # noqa: ANN202
         | models.Scale(1 / half)
         | models.Polynomial1D(len(detector.trace) - 1, **{f"c{k}": float(c) for k, c in enumerate(detector.trace)})
     )
+    trace = trace | models.Shift(scene.subarray.trace_shift)
+    if detector.dispersion_nodes:
+        first, last = detector.dispersion_nodes[0][0], detector.dispersion_nodes[-1][0]
+        table = _table(np.linspace(first, last, 10 * (last - first) + 1), detector)
+        return trace, table | models.Scale(1e-6), models.Scale(1e6) | table.inverse
     forward = models.Polynomial1D(
         len(detector.dispersion) - 1, **{f"c{k}": c * 1e-6 for k, c in enumerate(detector.dispersion)}
     )
@@ -178,6 +193,70 @@ def _slit_polynomials(scene: DetectorScene):  # noqa: ANN202
     return trace, forward, backward
 
 
+def _table(place: np.ndarray, detector: DetectorRecord):  # noqa: ANN202
+    """Return wavelength [micron] at places along dispersion and its inverse as an astropy model, NaN outside."""
+    from astropy.modeling import models
+
+    outside = {"bounds_error": False, "fill_value": np.nan}
+    wavelength = detector.wavelength(place)
+    table = models.Tabular1D(points=(place,), lookup_table=wavelength, **outside)
+    rising = slice(None) if wavelength[-1] > wavelength[0] else slice(None, None, -1)
+    table.inverse = models.Tabular1D(points=(wavelength[rising],), lookup_table=place[rising], **outside)
+    return table
+
+
+def _grism_wcs(scene: DetectorScene) -> WCS:
+    """
+    Return the WCS of NIRCam's grism time series, with the frames of stage 2.
+
+    Every pixel has the sky position of the star, the wavelength of its column, and the spectral order; back, these give
+    the pixel of the trace.
+    """
+    from astropy import units
+    from astropy.modeling import models
+    from gwcs import WCS
+    from gwcs import coordinate_frames as cf
+
+    frames = _frames("um")
+    pixel = {"unit": (units.pix, units.pix), "axes_order": (0, 1)}
+    wave = {"unit": (units.um,), "axes_names": ("wavelength",)}
+    grism = cf.Frame2D(name="grism_detector", **pixel)
+    order = cf.CoordinateFrame(1, "SPATIAL", (3,), unit=(units.one,), axes_names=("order",), name="order")
+
+    def composite(name: str, sky: cf.CoordinateFrame) -> cf.CompositeFrame:
+        return cf.CompositeFrame([sky, cf.SpectralFrame(name="spectral", axes_order=(2,), **wave), order], name=name)
+
+    direct = composite("direct_image", cf.Frame2D(name="direct_image_spatial", **pixel))
+    v2v3 = composite("v2v3", frames["v2v3"].frames[0])
+    world = composite("world", frames["world"].frames[0])
+    detector, number = scene.detector.in_order(scene.layers[0].order), scene.layers[0].order.number
+    assert scene.instrument.field_point is not None
+    column, row = scene.instrument.field_point
+    zero, step = detector.dispersion
+    forward = models.Mapping((0, 0, 0, 0), n_inputs=2) | (
+        models.Const1D(column) & models.Const1D(row) & models.Polynomial1D(1, c0=zero, c1=step) & models.Const1D(number)
+    )
+    nx = scene.subarray.nx
+    trace = (
+        models.Shift(-(nx - 1) / 2)
+        | models.Scale(2 / nx)
+        | models.Polynomial1D(len(detector.trace) - 1, **{f"c{k}": float(c) for k, c in enumerate(detector.trace)})
+    )
+    forward.inverse = (
+        models.Mapping((2,), n_inputs=4)
+        | models.Polynomial1D(1, c0=-zero / step, c1=1 / step)
+        | models.Mapping((0, 0))
+        | models.Identity(1) & trace
+    )
+    v2, v3 = scene.instrument.v2v3
+    scale = scene.instrument.pixel_scale
+    to_v2v3 = (
+        models.Shift(-column) & models.Shift(-row) | models.Scale(scale) & models.Scale(scale)
+        | models.Shift(v2) & models.Shift(v3)
+    ) & models.Identity(2)  # fmt: skip
+    return WCS([(grism, forward), (direct, to_v2v3), (v2v3, _to_sky(v2, v3) & models.Identity(2)), (world, None)])
+
+
 def _slitless_wcs(scene: DetectorScene) -> WCS:
     """Return the WCS of a slitless prism spectrum with dispersion along y: x gives the sky, y the wavelength."""
     from astropy.modeling import models
@@ -185,12 +264,7 @@ def _slitless_wcs(scene: DetectorScene) -> WCS:
 
     frames = _frames("um")
     nodes = scene.detector.dispersion_nodes
-    rows = np.arange(nodes[0][0], nodes[-1][0] + 1, dtype=float)
-    wavelength = scene.detector.wavelength(rows)
-    table = models.Tabular1D(points=(rows,), lookup_table=wavelength, bounds_error=False, fill_value=np.nan)
-    table.inverse = models.Tabular1D(
-        points=(wavelength[::-1],), lookup_table=rows[::-1], bounds_error=False, fill_value=np.nan
-    )
+    table = _table(np.arange(nodes[0][0], nodes[-1][0] + 1, dtype=float), scene.detector)
     v2, v3 = scene.instrument.v2v3
     middle, scale = float(scene.geometry.trace[len(scene.geometry.trace) // 2]), scene.instrument.pixel_scale
     across = models.Shift(-middle) | models.Scale(scale) | models.Shift(v2)

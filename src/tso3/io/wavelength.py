@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.errors import InputError
+from tso3.io.asdfplugins import load_plugins
 from tso3.io.fitsfile import open_readonly, pread_exactly, scan_hdus
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _cached_tree(path: str, mtime_ns: int, size: int) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AsdfWarning)  # versions newer or older than the writer's
+            load_plugins()
             return asdf.open(io.BytesIO(_read_bytes(hdu, path)))
     except (ValueError, OSError, YAMLError, AttributeError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tso3.cli import main
+from tso3.cli import main, modes
 from tso3.cli.params import markdown, rows
 from tso3.cli.run import running
 from tso3.errors import Tso3Warning
+from tso3.io.reference_kinds import KINDS
+from tso3.modes import MODES, STEPS
 from tso3.parameters import Parameters
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -173,6 +175,28 @@ def test_params_of_one_step(capsys):
     assert "max_wavelength" in text
     assert "micron" in text
     assert "outlier_detection" not in text
+
+
+def test_modes_shows_every_mode_and_step(capsys):
+    assert main(["modes"]) == 0
+    text = capsys.readouterr().out
+    for name in (*MODES, *STEPS):
+        assert name in text
+    for row in modes.rows():
+        assert set(row.steps) <= set(STEPS)
+        assert row.configurations, f"{row.exp_type} cannot be simulated"
+
+
+def test_modes_page_is_current(capsys):
+    assert main(["modes", "--markdown"]) == 0
+    assert capsys.readouterr().out == (DOCS / "modes" / "index.md").read_text(encoding="utf-8")
+
+
+def test_every_kind_of_reference_has_its_option(capsys):
+    assert main(["references", "--help"]) == 0
+    text = capsys.readouterr().out
+    for kind in KINDS:
+        assert f"--override-{kind}" in text
 
 
 def test_parameters_page_is_current(capsys):

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tso3.cli.options import with_overrides
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(
@@ -24,6 +26,13 @@ app = typer.Typer(
 
 _VALUES, _REFERENCES, _RESOURCES, _DISPLAY = "Parameters", "Reference files", "Resources", "Display"
 _SCENE = "Scene"
+_Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT",
+        help="An association (JSON), or files, folders or quoted globs of *_calints, *_crfints or *_x1dints.fits.",
+    ),
+]
 _Output = Annotated[Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder of the products.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=_DISPLAY)]
 _Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
@@ -47,11 +56,9 @@ def _tso3(
 
 
 @app.command("run")
+@with_overrides
 def _run(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT", help="An association (JSON), *_calints.fits files, or a quoted glob."),
-    ],
+    inputs: _Inputs,
     output_dir: _Output = Path("."),
     preset: Annotated[
         str | None,
@@ -69,19 +76,6 @@ def _run(
     ] = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="STEP", help="Skip a step.", rich_help_panel=_VALUES)
-    ] = None,
-    override_extract1d: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Apertures of extraction (JSON, ASDF).", rich_help_panel=_REFERENCES),
-    ] = None,
-    override_apcorr: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Aperture correction (FITS).", rich_help_panel=_REFERENCES)
-    ] = None,
-    override_gain: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Detector gain (FITS).", rich_help_panel=_REFERENCES)
-    ] = None,
-    override_wavelengthrange: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Range of the white light (ASDF).", rich_help_panel=_REFERENCES)
     ] = None,
     bad_pixels: Annotated[
         Path | None,
@@ -108,6 +102,8 @@ def _run(
         bool,
         typer.Option("--verbose", "-v", help="Show the parameters and every warning too.", rich_help_panel=_DISPLAY),
     ] = False,
+    *,
+    overrides: dict[str, Path],
 ) -> None:
     """
     Reduce one observation: flag outliers, extract spectra or photometry, make the white light.
@@ -116,12 +112,6 @@ def _run(
     """
     from tso3.cli.run import Request, run_and_report
 
-    overrides = {
-        "extract1d": override_extract1d,
-        "apcorr": override_apcorr,
-        "gain": override_gain,
-        "wavelengthrange": override_wavelengthrange,
-    }
     run_and_report(
         Request(
             inputs=inputs,
@@ -130,7 +120,7 @@ def _run(
             assignments=assignments or [],
             config=config or [],
             skip=skip or [],
-            overrides={name: path for name, path in overrides.items() if path is not None},
+            overrides=overrides,
             bad_pixels=bad_pixels,
             max_memory=max_memory,
             workers=workers,
@@ -191,6 +181,25 @@ def _simulate(
     from tso3.cli.demo import run_simulate
 
     run_simulate(mode, output_dir, scene, quiet=quiet)
+
+
+@app.command("modes")
+def _modes(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page of the documentation.")] = False,
+) -> None:
+    """List the time-series modes, the steps that apply to each, and what can be simulated."""
+    from tso3.cli.modes import show
+
+    show(markdown=markdown)
+
+
+@app.command("references")
+@with_overrides
+def _references(inputs: _Inputs, *, overrides: dict[str, Path]) -> None:
+    """Tell which reference file of each kind would be used, and why; nothing is reduced."""
+    from tso3.cli.references import show
+
+    show(inputs, overrides)
 
 
 @app.command("params")

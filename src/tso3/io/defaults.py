@@ -6,9 +6,11 @@ One table, with the source of every number.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from tso3.io.reference_files import Aperture1D
 
-__all__ = ["APERTURES", "SOURCES"]
+__all__ = ["APERTURES", "OTHERS", "SOURCES", "described"]
 
 APERTURES: dict[str, tuple[Aperture1D, ...]] = {
     "NRS_BRIGHTOBJ": (
@@ -64,3 +66,48 @@ SOURCES: dict[str, str] = {
     ),
 }
 """Where the numbers come from, by EXP_TYPE."""
+
+OTHERS: dict[tuple[str, str], str] = {}
+"""What the built-in default of another kind of reference is and where it is from, by kind and EXP_TYPE."""
+
+
+def described(kind: str, exp_type: str) -> str:
+    """
+    Return what a built-in default is and where its numbers are from, in words.
+
+    Parameters
+    ----------
+    kind : str
+        Of the reference.
+    exp_type : str
+        EXP_TYPE of the mode.
+
+    Returns
+    -------
+    text : str
+        One line.
+
+    Examples
+    --------
+    >>> from tso3.io.defaults import described
+    >>> described("extract1d", "MIR_LRS-SLITLESS")[:51]
+    'xstart 30, xstop 41, background -23 to -11 and 11 t'
+    """
+    if kind != "extract1d":
+        return OTHERS[kind, exp_type]
+    return "; ".join([*(_aperture(each) for each in APERTURES[exp_type]), f"source: {SOURCES[exp_type]}"])
+
+
+def _aperture(aperture: Aperture1D) -> str:
+    """Return the numbers of an aperture, with the archive's keys."""
+    shown = []
+    for field in fields(aperture):
+        value = getattr(aperture, field.name)
+        if value is None or value == field.default or field.name in ("id", "dispaxis", "bkg_offsets"):
+            continue
+        shown.append(f"{field.name} {value:g}" if isinstance(value, float) else f"{field.name} {value}".lower())
+    regions = " and ".join(f"{low:g} to {high:g}" for low, high in aperture.bkg_offsets or ())
+    if regions:
+        at = next((i for i, text in enumerate(shown) if text.startswith("bkg_")), len(shown))
+        shown.insert(at, f"background {regions} pixels from the middle")
+    return ", ".join(shown)

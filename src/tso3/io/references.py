@@ -1,5 +1,5 @@
 """
-Reference files: which one is used, and why; and what is in them.
+Reference files: which one is used, and why; what is in them is the business of `tso3.io.reference_files`.
 
 Order of preference, for every kind: given by the user, from CRDS where the user has set it up (CRDS_PATH and
 CRDS_SERVER_URL), or the built-in default of the mode. Without CRDS set up there is no network call.
@@ -8,28 +8,19 @@ CRDS_SERVER_URL), or the built-in default of the mode. Without CRDS set up there
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tso3.errors import ParameterError, ReferenceFileError
-from tso3.io.exposure import Observation
+from tso3.io.exposure import Exposure, Observation
 from tso3.io.metadata import ReferenceUse
-from tso3.modes import Mode
+from tso3.io.reference_kinds import KINDS, Kind, kinds_of
 
 __all__ = ["KINDS", "Reference", "References", "find_references"]
 
-KINDS: dict[str, tuple[str, ...]] = {
-    "imaging": ("gain",),
-    "spectroscopy": ("extract1d", "apcorr", "wavelengthrange"),
-}
-"""Kinds of reference files by kind of mode."""
-
-_BUILT_IN = frozenset({"extract1d"})
-_NOT_FROM_CRDS = frozenset({"wavelengthrange"})
-"""Kinds whose CRDS files, for the modes that there are so far, hold something else than what is wanted here: the ranges
-of grism orders that stage 2 cuts out. A file that the user gives is used."""
 _NONE = "N/A"
+_SEVERAL = "MULTIPLE"
 
 
 @dataclass(frozen=True)
@@ -45,11 +36,14 @@ class Reference:
         The file; None for a built-in default, or where none is used.
     source : str
         ``"user"``, ``"crds"``, ``"built-in"`` or ``"none"``.
+    why : str
+        The reason of the choice, in a few words.
     """
 
     kind: str
     path: Path | None
     source: str
+    why: str = ""
 
     @property
     def name(self) -> str:
@@ -67,10 +61,17 @@ class References:
     Attributes
     ----------
     by_kind : mapping of str to Reference
-        One for every kind that the mode can use.
+        One for every kind that the mode can use; those of the first exposure.
+    by_detector : mapping of str to mapping of str to Reference
+        The same for each detector, where CRDS chooses different files for them.
     """
 
     by_kind: Mapping[str, Reference]
+    by_detector: Mapping[str, Mapping[str, Reference]] = field(default_factory=dict)
+
+    def of(self, exposure: Exposure) -> References:
+        """Return the references of one exposure."""
+        return References(self.by_detector.get(exposure.detector, self.by_kind))
 
     def path(self, kind: str) -> Path | None:
         """Return the file of a kind, None if there is none."""
@@ -89,8 +90,13 @@ class References:
 
     def used(self) -> dict[str, ReferenceUse]:
         """Return what the products record; where none is used, the record of earlier stages stays."""
-        used = (reference for reference in self.by_kind.values() if reference.source != "none")
-        return {reference.kind: ReferenceUse(reference.name, reference.source) for reference in used}
+        used = {}
+        for kind, reference in self.by_kind.items():
+            everywhere = [reference, *(kinds[kind] for kinds in self.by_detector.values())]
+            names = {each.name for each in everywhere}
+            if reference.source != "none":
+                used[kind] = ReferenceUse(reference.name if len(names) == 1 else _SEVERAL, reference.source)
+        return used
 
     def described(self) -> tuple[str, ...]:
         """Return one line for each kind."""
@@ -106,7 +112,7 @@ def find_references(observation: Observation, overrides: Mapping[str, str | Path
     observation : Observation
         Its mode decides which kinds there are; its keywords choose among the files of CRDS.
     overrides : mapping of str to path-like
-        Files given by the user, by kind; ``"N/A"`` for none.
+        Files given by the user, by kind; ``"N/A"`` for none. Kinds that the mode cannot use are left out.
 
     Returns
     -------
@@ -120,33 +126,51 @@ def find_references(observation: Observation, overrides: Mapping[str, str | Path
     ReferenceFileError
         If a file does not exist, or CRDS is set up but cannot be used.
     """
-    mode = observation.mode
-    known = sorted({kind for kinds in KINDS.values() for kind in kinds})
     for kind in overrides:
-        if kind not in known:
-            raise ParameterError(f"there is no reference of kind '{kind}'; there are {', '.join(known)}", "override")
-    wanted = [kind for kind in KINDS[mode.kind] if kind not in overrides and kind not in _NOT_FROM_CRDS]
-    crds = _from_crds(observation, wanted)
-    return References({kind: _choose(kind, mode, overrides, crds) for kind in KINDS[mode.kind]})
+        if kind not in KINDS:
+            raise ParameterError(
+                f"there is no reference of kind '{kind}'; there are {', '.join(sorted(KINDS))}", "override"
+            )
+    exp_type = observation.mode.exp_type
+    kinds = kinds_of(exp_type)
+    asked = [kind.name for kind in kinds if exp_type in kind.crds and kind.name not in overrides]
+    found: dict[str, Mapping[str, Reference]] = {}
+    for exposure in observation.exposures:
+        if exposure.detector not in found:
+            crds = _from_crds(exposure, asked)
+            found[exposure.detector] = {kind.name: _choose(kind, exp_type, overrides, crds) for kind in kinds}
+    first = found[observation.exposures[0].detector]
+    return References(first, found if any(each != first for each in found.values()) else {})
 
 
-def _choose(kind: str, mode: Mode, overrides: Mapping[str, str | Path], crds: Mapping[str, Path | None]) -> Reference:
-    given = overrides.get(kind)
+def _choose(
+    kind: Kind, exp_type: str, overrides: Mapping[str, str | Path], crds: Mapping[str, Path | None] | None
+) -> Reference:
+    """Return the reference of a kind; ``crds`` is None where CRDS is not set up."""
+    name, given = kind.name, overrides.get(kind.name)
     if given is not None and str(given).upper() == _NONE:
-        return Reference(kind, None, "none")
+        return Reference(name, None, "none", "none was asked for")
     if given is not None:
         path = Path(given)
         if not path.is_file():
-            raise ReferenceFileError(f"the {kind} reference does not exist; check the path", path)
-        return Reference(kind, path, "user")
-    if crds.get(kind) is not None:
-        return Reference(kind, crds[kind], "crds")
-    return Reference(kind, None, "built-in" if kind in _BUILT_IN else "none")
+            raise ReferenceFileError(f"the {name} reference does not exist; check the path", path)
+        return Reference(name, path, "user", "given")
+    recommended = (crds or {}).get(name)
+    if recommended is not None:
+        return Reference(name, recommended, "crds", "recommended by CRDS")
+    if exp_type not in kind.crds:
+        reason = "CRDS is not asked for it in this mode"
+    else:
+        reason = "CRDS is not set up" if crds is None else "CRDS has none"
+    source = "built-in" if exp_type in kind.built_in else "none"
+    return Reference(name, None, source, f"not given; {reason}")
 
 
-def _from_crds(observation: Observation, kinds: list[str]) -> dict[str, Path | None]:
-    """Return what CRDS recommends, empty where it is not set up."""
-    if not (os.environ.get("CRDS_PATH") and os.environ.get("CRDS_SERVER_URL")) or not kinds:
+def _from_crds(exposure: Exposure, kinds: Sequence[str]) -> dict[str, Path | None] | None:
+    """Return what CRDS recommends, None where it is not set up."""
+    if not (os.environ.get("CRDS_PATH") and os.environ.get("CRDS_SERVER_URL")):
+        return None
+    if not kinds:
         return {}
     try:
         import crds
@@ -156,16 +180,31 @@ def _from_crds(observation: Observation, kinds: list[str]) -> dict[str, Path | N
             "CRDS_PATH and CRDS_SERVER_URL are set but the package crds is not installed; install it or unset them",
             "crds",
         ) from error
-    segment = observation.exposures[0].segments[0]
+    segment = exposure.segments[0]
     header = {f"META.{key}": value for key, value in _crds_header(segment.primary).items()}
     try:
-        found = crds.getreferences(header, reftypes=kinds, observatory="jwst")
-    except (CrdsError, OSError) as error:
+        found = crds.getreferences(header, reftypes=list(kinds), observatory="jwst")
+    except (CrdsError, OSError, SystemExit) as error:  # crds leaves by sys.exit where it finds no context
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ReferenceFileError(
-            f"CRDS could not choose among its files ({error}); give them with --override-KIND, or unset CRDS_PATH",
+            f"CRDS could not choose among its files ({reason}); give them with --override-KIND, or unset CRDS_PATH",
             segment.path,
         ) from error
-    return {kind: None if "NOT FOUND" in name or name == _NONE else Path(name) for kind, name in found.items()}
+    return {kind: _existing(kind, str(found.get(kind, _NONE))) for kind in kinds}
+
+
+def _existing(kind: str, answer: str) -> Path | None:
+    """Return the file that CRDS names, None if it names none."""
+    if answer.strip().upper() == _NONE or "NOT FOUND" in answer.upper():
+        return None
+    path = Path(answer)
+    if not path.is_file():
+        raise ReferenceFileError(
+            f"CRDS recommends this {kind} reference, but it is not in its cache; get it with crds sync,"
+            f" or give --override-{kind}",
+            path,
+        )
+    return path
 
 
 _CRDS_KEYS = {
@@ -181,6 +220,7 @@ _CRDS_KEYS = {
     "SUBARRAY.NAME": "SUBARRAY",
     "OBSERVATION.DATE": "DATE-OBS",
     "OBSERVATION.TIME": "TIME-OBS",
+    "VISIT.TSOVISIT": "TSOVISIT",
 }
 
 

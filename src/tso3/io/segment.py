@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tso3.errors import InputError
 from tso3.io.fitsfile import Hdu, header_value, scan_hdus
 from tso3.io.times import IntTimes, read_times
-from tso3.modes import MODES, Mode, mode_of
+from tso3.modes import Mode, mode_of, refusal
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -230,12 +230,9 @@ def _check_mode(primary: fits.Header, path: Path) -> Mode:
     exp_type = header_value(primary, "EXP_TYPE", str, path)
     tsovisit = header_value(primary, "TSOVISIT", bool, path)
     mode = mode_of(exp_type, bool(tsovisit))
-    if mode is not None:
-        return mode
-    if exp_type is not None and exp_type.upper() in MODES:
-        raise InputError(f"EXP_TYPE {exp_type} without TSOVISIT = T is not a time series; reduce it as an image", path)
-    found = "has no EXP_TYPE" if exp_type is None else f"EXP_TYPE {exp_type} is not reduced by tso3"
-    raise InputError(f"{found}; it takes {', '.join(MODES)}", path)
+    if mode is None:
+        raise InputError(refusal(exp_type), path)
+    return mode
 
 
 def _find_plane(hdus: tuple[Hdu, ...], name: str, path: Path) -> Plane | None:

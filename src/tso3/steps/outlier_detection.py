@@ -47,7 +47,7 @@ class OutlierPlan:
 
 
 def _bad_bits(good_bits: str | int | None) -> int:
-    """Return the DQ bits that make a sample bad; astropy's rules, whose import costs 0.5 s, only where they are needed."""
+    """Return the DQ bits that make a sample bad; astropy, whose import takes 0.5 s, only reads what is not one name."""
     flags = pixel_flags()
     if isinstance(good_bits, str) and good_bits.strip().removeprefix("~") in flags and good_bits.strip()[0] == "~":
         return flags[good_bits.strip()[1:]]

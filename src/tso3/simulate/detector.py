@@ -208,6 +208,8 @@ def make_scene(
     bad = draw_bad_pixels(options.bad_pixels, read_variance.shape, np.sqrt(sigma2), options.seed, i_detector)
     y = np.linspace(-1, 1, subarray.ny)[:, None]
     background = instrument.background * (1 + 0.02 * y) * np.ones(read_variance.shape) * flat
+    if instrument.background_shape is not None:
+        background = background * instrument.background_shape(np.arange(subarray.nx))
     for kind in ("hot_flagged", "hot"):
         which = bad.of(kind)
         background[bad.y[which], bad.x[which]] += bad.rate[which]
@@ -244,7 +246,7 @@ def _static_dq(instrument: Instrument, subarray: Subarray, wavelength: np.ndarra
     dq = np.zeros(wavelength.shape, np.uint32)
     if instrument.is_blanked:
         dq[np.isnan(wavelength)] = pixel["NON_SCIENCE"] | pixel["DO_NOT_USE"]
-    dq[list(instrument.reference_rows)] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
+    dq[[*instrument.reference_rows, *subarray.reference_rows]] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
     columns = [*instrument.reference_columns, *subarray.reference_columns]
     dq[:, columns] |= pixel["REFERENCE_PIXEL"] | pixel["NON_SCIENCE"]
     for kind, flag in (("dead", "DEAD"), ("hot_flagged", "HOT")):

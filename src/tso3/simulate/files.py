@@ -96,7 +96,7 @@ def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> A
     wcs = make_wcs(scene)
     for name in ("SCI", "ERR", "DQ"):
         setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.uint32 if name == "DQ" else np.float32))
-    if scene.instrument.dispersion_axis:
+    if scene.instrument.dispersion_axis and scene.instrument.model == "SlitModel":
         wavelength = scene.wavelength
         if scene.instrument.blank_outside:
             wavelength = plane(scene.layers, lambda layer: layer.geometry.everywhere)
@@ -113,7 +113,7 @@ def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> A
     )
     set_metadata(model, metadata(scene, segment, times, sky_region(scene, wcs)))
     model.meta.wcs = wcs
-    if scene.instrument.dispersion_axis:
+    if scene.instrument.dispersion_axis and scene.instrument.model == "SlitModel":
         _set_slit(model, scene)
     model.on_save(model.meta.filename)
     return fits_support.to_fits(model._instance, model._schema)

@@ -47,8 +47,8 @@ class Subarray:
         Time of one frame [s] (TFRAME).
     trace_shift : float
         How far traces lie from where they are in the subarray that the records describe [pixel].
-    reference_columns : tuple of int
-        Columns of reference pixels, beside those that all subarrays of the instrument have.
+    reference_columns, reference_rows : tuple of int
+        Columns and rows of reference pixels, beside those that all subarrays of the instrument have.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Subarray:
     frame_time: float
     trace_shift: float = 0.0
     reference_columns: tuple[int, ...] = ()
+    reference_rows: tuple[int, ...] = ()
 
 
 def table(*subarrays: Subarray) -> Mapping[str, Subarray]:
@@ -297,6 +298,8 @@ class Instrument:
         Columns and rows of reference pixels.
     blank_outside : bool
         Slitless: True if stage 2 gives every pixel a wavelength and blanks those outside ``wavelength_limits``.
+    background_shape : callable or None
+        Factor of the background at a column; None for 1.
     field_point : tuple of float
         Grism: place of the star without it, (x, y) [pixel], which all pixels have as their place on the sky.
     source_offset : tuple of float
@@ -341,6 +344,7 @@ class Instrument:
     reference_columns: tuple[int, ...] = ()
     reference_rows: tuple[int, ...] = ()
     blank_outside: bool = False
+    background_shape: Callable[[np.ndarray], np.ndarray] | None = None
     field_point: tuple[float, float] | None = None
     source_offset: tuple[float, float] = (0.0, 0.0)
     defocus: float = 0.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tso3.simulate.optics import line_spread
+from tso3.simulate.soss import write_soss_references
 
 if TYPE_CHECKING:
     from tso3.simulate.detector import DetectorScene
@@ -37,6 +38,8 @@ def write_references(folder: Path, scenes: list[DetectorScene]) -> dict[str, Pat
     first = scenes[0]
     name = f"jwst_{first.instrument.name.lower()}"
     found = {"gain": _write_gain(folder / f"{name}_gain_sim.fits", first)}
+    if first.instrument.exp_type == "NIS_SOSS":
+        return found | write_soss_references(folder, first, _describe)
     if first.instrument.dispersion_axis:
         found["extract1d"] = _write_json(folder / f"{name}_extract1d_sim.json", _extract1d(first, follow=False))
         if first.instrument.field_point is None:

@@ -40,6 +40,10 @@ def make_wcs(scene: DetectorScene) -> WCS:
         wcs = _slit_wcs(scene)
     elif scene.instrument.field_point is not None:
         wcs = _grism_wcs(scene)
+    elif scene.instrument.exp_type == "NIS_SOSS":
+        from tso3.simulate.soss import soss_wcs
+
+        wcs = soss_wcs(scene)
     elif scene.instrument.dispersion_axis:
         wcs = _slitless_wcs(scene)
     else:

@@ -182,3 +182,25 @@ def test_gain(tmp_path):
     fits.HDUList([primary]).writeto(path, overwrite=True)
     with pytest.raises(ReferenceFileError):
         read_gain(path)
+
+
+def test_wavelengthrange_of_nirspec_is_in_metres_for_filter_and_grating(tmp_path):
+    tree = {
+        "wavelengthrange": [[2.87e-6, 5.27e-6], [6e-7, 5.3e-6]],
+        "waverange_selector": ["F290LP_G395H", "CLEAR_PRISM"],
+        "order": [-1, 0],
+    }
+    path = tmp_path / "wavelengthrange.asdf"
+    asdf.AsdfFile(tree).write_to(path)
+    first, second = read_wavelengthrange(path)
+    assert (first.shortest, first.longest) == pytest.approx((2.87, 5.27))
+    assert first.fits(1, "F290LP", "G395H")
+    assert not first.fits(1, "F290LP", "G395M")
+    assert second.fits(2, "CLEAR", "PRISM")
+
+
+def test_wavelengthrange_of_the_miri_spectrometer_is_refused(tmp_path):
+    path = tmp_path / "wavelengthrange.asdf"
+    asdf.AsdfFile({"wavelengthrange": [[4.68, 5.97]], "waverange_selector": ["1SHORT"]}).write_to(path)
+    with pytest.raises(ReferenceFileError, match="holds ranges of 1SHORT, .* bands of the MIRI spectrometer"):
+        read_wavelengthrange(path)

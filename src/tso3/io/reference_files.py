@@ -113,18 +113,29 @@ class WavelengthRange:
 
     Attributes
     ----------
-    order : int
-        Spectral order.
+    order : int or None
+        Spectral order; None for any.
     filter : str
         Filter.
     shortest, longest : float
         Limits [micron], inclusive.
+    grating : str or None
+        Grating; None for any.
     """
 
-    order: int
+    order: int | None
     filter: str
     shortest: float
     longest: float
+    grating: str | None = None
+
+    def fits(self, order: int, filter_name: str | None, grating: str | None = None) -> bool:
+        """Return whether the row is for this order, filter and grating."""
+        return (
+            self.order in (None, order)
+            and self.filter == filter_name
+            and (self.grating is None or self.grating == grating)
+        )
 
 
 @dataclass(frozen=True)
@@ -311,7 +322,8 @@ def read_wavelengthrange(path: str | Path) -> tuple[WavelengthRange, ...]:
     Parameters
     ----------
     path : path-like
-        ASDF.
+        ASDF with rows of (order, filter, shortest, longest), in micron; or as of NIRSpec, with pairs of limits in
+        metres and, in ``waverange_selector``, the filter and grating of each (``F290LP_G395H``).
 
     Returns
     -------
@@ -321,13 +333,31 @@ def read_wavelengthrange(path: str | Path) -> tuple[WavelengthRange, ...]:
     Raises
     ------
     ReferenceFileError
-        If the file cannot be read or has no rows of order, filter and two limits.
+        If the file cannot be read, or has neither layout.
     """
-    rows: Any = _read_asdf(path).get("wavelengthrange")
+    tree = _read_asdf(path)
+    rows: Any = tree.get("wavelengthrange")
+    selectors: Any = tree.get("waverange_selector")
     try:
-        return tuple(WavelengthRange(int(a), str(b), float(c), float(d)) for a, b, c, d in rows)
+        if all(len(row) == 4 for row in rows):
+            return tuple(WavelengthRange(int(a), str(b), float(c), float(d)) for a, b, c, d in rows)
+        names = [str(name) for name in selectors]
+        if names and not any("_" in name for name in names):
+            raise ReferenceFileError(
+                f"holds ranges of {names[0]}, {names[-1]} and others, bands of the MIRI spectrometer, which the white"
+                " light does not use; give rows of (order, filter, shortest, longest wavelength)",
+                path,
+            )
+        return tuple(_by_selector(name, row) for name, row in zip(names, rows, strict=True))
     except (TypeError, ValueError) as error:
         raise ReferenceFileError("holds no rows of (order, filter, shortest, longest wavelength)", path) from error
+
+
+def _by_selector(name: str, row: Any) -> WavelengthRange:
+    """Return the range of a filter and grating, which NIRSpec's file has in metres."""
+    filter_name, _, grating = name.partition("_")
+    shortest, longest = row
+    return WavelengthRange(None, filter_name, float(shortest) * 1e6, float(longest) * 1e6, grating)
 
 
 def read_gain(path: str | Path) -> Gain:

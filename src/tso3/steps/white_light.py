@@ -26,7 +26,11 @@ __all__ = ["WhiteLightCurve", "band_limits", "table"]
 
 
 def band_limits(
-    parameters: WhiteLight, ranges: Sequence[WavelengthRange] | None, order: int, filter_name: str | None
+    parameters: WhiteLight,
+    ranges: Sequence[WavelengthRange] | None,
+    order: int,
+    filter_name: str | None,
+    grating: str | None = None,
 ) -> tuple[float | None, float | None]:
     """
     Return the limits of the sum for one spectral order: the user's, else the reference's for this very order.
@@ -39,8 +43,8 @@ def band_limits(
         Rows of a wavelengthrange reference, if there is one.
     order : int
         Spectral order.
-    filter_name : str or None
-        FILTER of the exposure.
+    filter_name, grating : str or None
+        FILTER and GRATING of the exposure.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def band_limits(
     shortest, longest = parameters.min_wavelength, parameters.max_wavelength
     if ranges is None or (shortest is not None and longest is not None):
         return shortest, longest
-    rows = [row for row in ranges if row.order == order and row.filter == filter_name]
+    rows = [row for row in ranges if row.fits(order, filter_name, grating)]
     if len(rows) != 1:
         raise ReferenceFileError(
             f"has {len(rows)} rows for order {order} and filter {filter_name}, needed is one;"

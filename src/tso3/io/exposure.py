@@ -259,8 +259,9 @@ def read_exposures(paths: Sequence[str | Path]) -> tuple[Exposure, ...]:
     """
     Return calints files grouped to exposures.
 
-    Files of the same program, observation, visit, activity, exposure number and detector are segments of one exposure
-    (where those keywords are missing: files of the same name but for ``-segNNN``). They may come in any order.
+    Files of the same program, observation, visit, activity, exposure number, detector and spectral order are segments
+    of one exposure (where those keywords are missing: files of the same name but for ``-segNNN``). They may come in any
+    order.
 
     Parameters
     ----------
@@ -282,9 +283,10 @@ def read_exposures(paths: Sequence[str | Path]) -> tuple[Exposure, ...]:
     tso3.errors.Tso3Warning
         If integrations between segments are missing, or VAR_POISSON or VAR_RNOISE.
     """
-    groups: dict[tuple[tuple[str, ...], int], list[Segment]] = {}
+    groups: dict[tuple[tuple[str, ...], str, int], list[Segment]] = {}
     for segment in _checked_segments(paths):
-        groups.setdefault((_identity(segment), segment.slit), []).append(segment)
+        order = str(segment.header("SPORDER", ""))
+        groups.setdefault((_identity(segment), order, segment.slit), []).append(segment)
     if not groups:
         raise InputError("no input given; give an association (.json), calints files, a pattern or a folder")
     exposures = _in_time([_join(groups[key]) for key in sorted(groups)])

@@ -202,5 +202,5 @@ def test_wavelengthrange_of_nirspec_is_in_metres_for_filter_and_grating(tmp_path
 def test_wavelengthrange_of_the_miri_spectrometer_is_refused(tmp_path):
     path = tmp_path / "wavelengthrange.asdf"
     asdf.AsdfFile({"wavelengthrange": [[4.68, 5.97]], "waverange_selector": ["1SHORT"]}).write_to(path)
-    with pytest.raises(ReferenceFileError, match="holds ranges of 1SHORT, .* bands of the MIRI spectrometer"):
+    with pytest.raises(ReferenceFileError, match=r"holds ranges of 1SHORT, .* bands of the MIRI spectrometer"):
         read_wavelengthrange(path)

@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from tso3.io.reference_files import Aperture1D
 
-__all__ = ["APERTURES", "OTHERS", "SOURCES", "described"]
+__all__ = ["APERTURES", "OF_SUBARRAY", "OTHERS", "SOURCES", "apertures_of", "described"]
 
 APERTURES: dict[str, tuple[Aperture1D, ...]] = {
     "NRS_BRIGHTOBJ": (
@@ -50,14 +50,31 @@ APERTURES: dict[str, tuple[Aperture1D, ...]] = {
 }
 """Apertures by EXP_TYPE."""
 
+OF_SUBARRAY: dict[tuple[str, str], tuple[Aperture1D, ...]] = {
+    ("NRS_BRIGHTOBJ", "SUB512S"): (
+        Aperture1D(
+            id="ANY",
+            dispaxis=1,
+            extract_width=9.0,
+            use_source_posn=True,
+            bkg_offsets=((-16.0, -6.0), (6.0, 16.0)),
+            bkg_fit="poly",
+            bkg_order=0,
+        ),
+    ),
+}
+"""Apertures of subarrays in which those of their mode leave too little room, by EXP_TYPE and SUBARRAY."""
+
 SOURCES: dict[str, str] = {
     "NRS_BRIGHTOBJ": (
         "13 pixels along the WCS trace, background beyond 7 pixels from it: half widths 6 and 7 and order 0 of the"
-        " NIRSpec control file that Eureka! distributes (kevin218/Eureka, demos/JWST/S3_nirspec_fs_template.ecf)"
+        " NIRSpec control file that Eureka! distributes (kevin218/Eureka, demos/JWST/S3_nirspec_fs_template.ecf), which"
+        " is for the prism; SUB512S has 16 rows, of which that would leave three for the background: there 9 pixels and"
+        " 6 pixels away, our choice"
     ),
     "NRC_TSGRISM": (
         "rows 26 to 42, background 9 pixels and more away, rows 4 to 25 and 43 to 63: the source is at row 34 of the"
-        " cutout (jwst documentation of extract_2d, NIRCam TSGRISM), half width 8 and order 0 as in Eureka!'s NIRCam"
+        " cutout whatever the subarray (jwst 3.0.0, extract_2d for TSGRISM; spacetelescope/jwst issues 1235, 1710), half width 8 and order 0 as in Eureka!'s NIRCam"
         " control file (kevin218/Eureka, demos/JWST/S3_nircam_wfss_template.ecf)"
     ),
     "MIR_LRS-SLITLESS": (
@@ -69,6 +86,31 @@ SOURCES: dict[str, str] = {
 
 OTHERS: dict[tuple[str, str], str] = {}
 """What the built-in default of another kind of reference is and where it is from, by kind and EXP_TYPE."""
+
+
+def apertures_of(exp_type: str, subarray: str | None) -> tuple[Aperture1D, ...]:
+    """
+    Return the built-in apertures for an exposure.
+
+    Parameters
+    ----------
+    exp_type : str
+        EXP_TYPE of the mode.
+    subarray : str or None
+        SUBARRAY.
+
+    Returns
+    -------
+    apertures : tuple of Aperture1D
+        Empty if there are none for the mode.
+
+    Examples
+    --------
+    >>> from tso3.io.defaults import apertures_of
+    >>> [apertures_of("NRS_BRIGHTOBJ", name)[0].extract_width for name in ("SUB512", "SUB512S")]
+    [13.0, 9.0]
+    """
+    return OF_SUBARRAY.get((exp_type, subarray or ""), APERTURES.get(exp_type, ()))
 
 
 def described(kind: str, exp_type: str) -> str:
@@ -95,7 +137,10 @@ def described(kind: str, exp_type: str) -> str:
     """
     if kind != "extract1d":
         return OTHERS[kind, exp_type]
-    return "; ".join([*(_aperture(each) for each in APERTURES[exp_type]), f"source: {SOURCES[exp_type]}"])
+    parts = [_aperture(each) for each in APERTURES[exp_type]]
+    for (mode, subarray), apertures in OF_SUBARRAY.items():
+        parts += [f"{subarray}: {_aperture(each)}" for each in apertures if mode == exp_type]
+    return "; ".join([*parts, f"source: {SOURCES[exp_type]}"])
 
 
 def _aperture(aperture: Aperture1D) -> str:

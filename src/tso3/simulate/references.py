@@ -40,7 +40,9 @@ def write_references(folder: Path, scenes: list[DetectorScene]) -> dict[str, Pat
     found = {"gain": _write_gain(folder / f"{name}_gain_sim.fits", first)}
     if first.instrument.exp_type == "NIS_SOSS":
         return found | write_soss_references(folder, first, _describe)
-    if first.instrument.dispersion_axis:
+    if first.instrument.model == "MultiSlitModel":  # apertures of stripes follow the light
+        found["wavelengthrange"] = _write_ranges(folder / f"{name}_wavelengthrange_sim.asdf", first)
+    elif first.instrument.dispersion_axis:
         found["extract1d"] = _write_json(folder / f"{name}_extract1d_sim.json", _extract1d(first, follow=False))
         if first.instrument.field_point is None:
             along = _extract1d(first, follow=True)
@@ -86,9 +88,9 @@ def _across(scene: DetectorScene) -> tuple[int, int, tuple[float, ...]]:
     """Return middle and half width of the aperture of a spectrum along x, and the edges of its background."""
     if scene.instrument.field_point is not None:
         return 34, 8, (3.5, 22.5, 45.5, 62.5)
-    shift = int(scene.subarray.trace_shift)
-    low, high = -0.5, scene.subarray.ny - 0.5
-    return 15 + shift, 4, tuple(min(max(edge + shift, low), high) for edge in (1.5, 5.5, 25.5, 29.5))
+    if scene.subarray.ny == 16:
+        return 8, 4, (-0.5, 1.5, 13.5, 15.5)
+    return 15, 4, (1.5, 5.5, 25.5, 29.5)
 
 
 def _describe(model: Any, scene: DetectorScene, kind: str) -> None:

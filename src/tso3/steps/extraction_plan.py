@@ -18,7 +18,7 @@ from tso3.core.model import ExposureModel
 from tso3.core.profile import SpatialProfile, spatial_profile
 from tso3.core.spectra import SpectrumHeader
 from tso3.errors import ReferenceFileError, Tso3Warning
-from tso3.io.defaults import APERTURES
+from tso3.io.defaults import apertures_of
 from tso3.io.reference_files import read_apcorr, read_extract1d
 from tso3.io.wavelength import pixel_scale
 from tso3.parameters import Extract1D
@@ -227,8 +227,8 @@ def _finish_plan(
 
 
 def _built_in(exposure: Exposure) -> tuple[Any, ...]:
-    apertures = APERTURES.get(exposure.mode.exp_type)
-    if apertures is None:
+    apertures = apertures_of(exposure.mode.exp_type, exposure.subarray)
+    if not apertures:
         raise ReferenceFileError(
             f"there is no built-in aperture for {exposure.mode.exp_type}; give --override-extract1d FILE",
             exposure.segments[0].path,

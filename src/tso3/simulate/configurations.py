@@ -18,6 +18,7 @@ from tso3.simulate.instruments import Instrument
 from tso3.simulate.miri import MIRI
 from tso3.simulate.miri_imaging import MIRI_IMAGING
 from tso3.simulate.nircam import NIRCAM
+from tso3.simulate.nircam_dhs import NIRCAM_DHS
 from tso3.simulate.nircam_grism import NIRCAM_GRISM
 from tso3.simulate.niriss import NIRISS
 from tso3.simulate.nirspec import NIRSPEC
@@ -33,7 +34,7 @@ def _by_mode(*instruments: Instrument) -> Mapping[str, Mapping[str, Instrument]]
     return MappingProxyType({mode: MappingProxyType(records) for mode, records in found.items()})
 
 
-CONFIGURATIONS = _by_mode(*NIRSPEC, *MIRI, *NIRCAM, *NIRCAM_GRISM, *MIRI_IMAGING, *NIRISS)
+CONFIGURATIONS = _by_mode(*NIRSPEC, *MIRI, *NIRCAM, *NIRCAM_GRISM, *NIRCAM_DHS, *MIRI_IMAGING, *NIRISS)
 """Records by EXP_TYPE, then configuration; the first of each mode is its default."""
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from tso3.simulate.keywords import SegmentId, metadata, set_metadata
 from tso3.simulate.layers import plane
 from tso3.simulate.render import PLANES, Hits, Renderer
+from tso3.simulate.stripes import rows_of, set_stripes
 from tso3.simulate.wcs import make_wcs, sky_region
 
 if TYPE_CHECKING:
@@ -61,16 +62,16 @@ def write_segment(
         with open(temporary, "wb") as stream:
             offsets = _write_layout(stream, hdulist)
             del hdulist
-            hits = _stream_planes(stream, offsets, scene.shape, segment, renderer)
+            hits = _stream_planes(stream, offsets, scene, segment, renderer)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return hits
 
 
-def _write_layout(stream: IO[bytes], hdulist: Any) -> dict[str, int]:
-    """Write all HDUs, leaving holes for the pixels of the cubes; return where these start by plane."""
-    offsets: dict[str, int] = {}
+def _write_layout(stream: IO[bytes], hdulist: Any) -> dict[tuple[str, int], int]:
+    """Write all HDUs, leaving holes for the pixels of the cubes; return where these start by plane and EXTVER."""
+    offsets: dict[tuple[str, int], int] = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Card is too long")
         for hdu in hdulist:
@@ -78,7 +79,7 @@ def _write_layout(stream: IO[bytes], hdulist: Any) -> dict[str, int]:
                 stream.write(_encoded(hdu))
                 continue
             stream.write(hdu.header.tostring().encode("ascii"))
-            offsets[hdu.name] = stream.tell()
+            offsets[hdu.name, hdu.ver] = stream.tell()
             size = int(np.prod(hdu.shape)) * 4
             stream.truncate(stream.tell() + size + -size % _RECORD)
             stream.seek(0, os.SEEK_END)
@@ -91,19 +92,15 @@ def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> A
     from stdatamodels import fits_support
     from stdatamodels.jwst import datamodels
 
-    shape = (segment.stop - segment.first, *scene.shape)
     model = getattr(datamodels, scene.instrument.model)()
     wcs = make_wcs(scene)
-    for name in ("SCI", "ERR", "DQ"):
-        setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.uint32 if name == "DQ" else np.float32))
-    if scene.instrument.dispersion_axis and scene.instrument.model == "SlitModel":
-        wavelength = scene.wavelength
-        if scene.instrument.blank_outside:
-            wavelength = plane(scene.layers, lambda layer: layer.geometry.everywhere)
-        model.wavelength = wavelength.astype(np.float32)
-    for name in ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"):
-        if name != "VAR_FLAT" or scene.options.flat_error > 0:
-            setattr(model, _ATTRIBUTES[name], np.zeros(shape, np.float32))
+    attributes = {n: a for n, a in _ATTRIBUTES.items() if n != "VAR_FLAT" or scene.options.flat_error > 0}
+    tree = metadata(scene, segment, times, sky_region(scene, wcs))
+    several = scene.instrument.model == "MultiSlitModel"
+    if several:
+        set_stripes(model, scene, segment.stop - segment.first, attributes, tree)
+    else:
+        _set_planes(model, scene, segment.stop - segment.first, attributes)
     table = times.table(segment.first, segment.stop)
     model.int_times = fits.FITS_rec.from_columns(
         [
@@ -111,12 +108,25 @@ def _layout(scene: DetectorScene, segment: SegmentId, times: ExposureTimes) -> A
             for n in table.dtype.names or ()
         ]
     )
-    set_metadata(model, metadata(scene, segment, times, sky_region(scene, wcs)))
-    model.meta.wcs = wcs
+    set_metadata(model, tree)
+    if not several:
+        model.meta.wcs = wcs
     if scene.instrument.dispersion_axis and scene.instrument.model == "SlitModel":
         _set_slit(model, scene)
     model.on_save(model.meta.filename)
     return fits_support.to_fits(model._instance, model._schema)
+
+
+def _set_planes(model: Any, scene: DetectorScene, n_int: int, attributes: dict[str, str]) -> None:
+    """Set the planes of a file with one slit or image: zeros, and the wavelengths."""
+    for name, attribute in attributes.items():
+        dtype = np.uint32 if name == "DQ" else np.float32
+        setattr(model, attribute, np.zeros((n_int, *scene.shape), dtype))
+    if scene.instrument.dispersion_axis and scene.instrument.model == "SlitModel":
+        wavelength = scene.wavelength
+        if scene.instrument.blank_outside:
+            wavelength = plane(scene.layers, lambda layer: layer.geometry.everywhere)
+        model.wavelength = wavelength.astype(np.float32)
 
 
 def _set_slit(model: Any, scene: DetectorScene) -> None:
@@ -156,13 +166,18 @@ def _encoded(hdu: Any) -> bytes:
 
 
 def _stream_planes(
-    stream: IO[bytes], offsets: dict[str, int], shape: tuple[int, int], segment: SegmentId, renderer: Renderer
+    stream: IO[bytes],
+    offsets: dict[tuple[str, int], int],
+    scene: DetectorScene,
+    segment: SegmentId,
+    renderer: Renderer,
 ) -> list[tuple[int, Hits]]:
     """Render the integrations in blocks and write every plane of a block at its place."""
-    pixels = shape[0] * shape[1]
-    block = max(1, _BLOCK_BYTES // (pixels * 4 * len(offsets) * 2))
-    native = {n: np.empty(shape, np.uint32 if n == "DQ" else np.float32) for n in offsets}
-    raw = {n: np.empty((block, *shape), ">i4" if n == "DQ" else ">f4") for n in offsets}
+    (ny, nx), rows = scene.shape, rows_of(scene)
+    names = {name for name, _ in offsets}
+    block = max(1, _BLOCK_BYTES // (ny * nx * 4 * len(names) * 2))
+    native = {n: np.empty((ny, nx), np.uint32 if n == "DQ" else np.float32) for n in sorted(names)}
+    raw = {n: np.empty((block, ny, nx), ">i4" if n == "DQ" else ">f4") for n in native}
     hits = []
     for start in range(segment.first, segment.stop, block):
         stop = min(start + block, segment.stop)
@@ -170,7 +185,8 @@ def _stream_planes(
             hits.append((i_int, renderer.integration(i_int, native)))
             for name, values in native.items():
                 raw[name][k] = (values ^ np.uint32(0x80000000)).view(np.int32) if name == "DQ" else values
-        for name, offset in offsets.items():
-            stream.seek(offset + (start - segment.first) * pixels * 4)
-            stream.write(raw[name][: stop - start].data)
+        for (name, slit), offset in offsets.items():
+            part = raw[name][: stop - start, rows[slit]]
+            stream.seek(offset + (start - segment.first) * part[0].size * 4)
+            stream.write(np.ascontiguousarray(part).data)
     return hits

@@ -75,13 +75,14 @@ class OrderRecord:
     Attributes
     ----------
     number : int
-        Spectral order.
+        Spectral order, or number of the stripe.
     dispersion, wavelength_limits, trace, tilt
         As in `DetectorRecord`; empty or None: those of the detector.
     efficiency : callable or None
         As in `Instrument`; None: that of the instrument.
     profile : str
-        Spatial profile: ``"telescope"``, or ``"soss"``, the wide one with two horns.
+        Spatial profile: ``"telescope"``, ``"soss"``, the wide one with two horns, or ``"stripe"``, that of a piece of
+        the pupil.
     band : tuple of int or None
         Cross-dispersion pixels (first, stop) that this order's light can reach; None: all. Pixels of a band belong to
         this order alone.

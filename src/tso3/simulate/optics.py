@@ -12,6 +12,8 @@ __all__ = ["LineSpread", "PointSpread", "line_spread", "point_spread", "spread"]
 
 DIAMETER = 6.5
 """Diameter of the telescope [m]."""
+_PIECE = 1.6
+"""Height of the piece of the pupil that an element of the Dispersed Hartmann Sensor sees (a choice) [m]."""
 _EXTENT = 26.0
 _STEP = 0.1
 
@@ -169,23 +171,50 @@ def wide_spread() -> WideSpread:
     return WideSpread(make_interp_spline(u - middle, cumulative, k=5))
 
 
-def spread(name: str, axis: int) -> LineSpread | WideSpread:
+@dataclass(frozen=True)
+class StripeSpread:
+    """
+    The profile of a piece of the pupil: that of the telescope, wider.
+
+    Attributes
+    ----------
+    whole : LineSpread
+        Of the telescope.
+    """
+
+    whole: LineSpread
+
+    def on_pixels(self, offset: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the fraction of the light on pixels and its first two derivatives, as `LineSpread.on_pixels`."""
+        return self.whole.on_pixels(offset, scale * (DIAMETER / _PIECE))
+
+    def enclosed(self, half_width: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Return the fraction of the light within ``half_width`` pixels on either side of the trace."""
+        return self.whole.enclosed(half_width, scale * (DIAMETER / _PIECE))
+
+
+def spread(name: str, axis: int) -> LineSpread | WideSpread | StripeSpread:
     """
     Return a spatial profile by its name in the records.
 
     Parameters
     ----------
     name : str
-        ``"telescope"`` or ``"soss"``.
+        ``"telescope"``, ``"soss"``, or ``"stripe"``: that of a piece of the pupil.
     axis : int
         Dispersion axis: 1 along x, 2 along y.
 
     Returns
     -------
-    profile : LineSpread or WideSpread
-        Both have ``on_pixels`` and ``enclosed``.
+    profile : LineSpread, WideSpread or StripeSpread
+        All have ``on_pixels`` and ``enclosed``.
     """
-    return {"telescope": lambda: line_spread(axis), "soss": wide_spread}[name]()
+    makers = {
+        "telescope": lambda: line_spread(axis),
+        "soss": wide_spread,
+        "stripe": lambda: StripeSpread(line_spread(axis)),
+    }
+    return makers[name]()
 
 
 @dataclass(frozen=True)

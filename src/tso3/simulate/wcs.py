@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tso3.simulate.detector import DetectorScene
     from tso3.simulate.instruments import DetectorRecord
 
-__all__ = ["ROLL", "TARGET", "make_wcs", "sky_region"]
+__all__ = ["ROLL", "TARGET", "frames_of", "make_wcs", "sky_region", "to_sky"]
 
 TARGET = (217.326725, -3.444556)
 """Right ascension and declination of the star [deg], ICRS."""
@@ -77,7 +77,7 @@ def sky_region(scene: DetectorScene, wcs: WCS) -> str:
     return f"POLYGON ICRS  {numbers}"
 
 
-def _frames(spectral_unit: str | None, *, slit: bool = False):  # noqa: ANN202
+def frames_of(spectral_unit: str | None, *, slit: bool = False) -> dict[str, Any]:
     """Return the coordinate frames by name."""
     from astropy import coordinates, units
     from gwcs import coordinate_frames as cf
@@ -107,7 +107,7 @@ def _frames(spectral_unit: str | None, *, slit: bool = False):  # noqa: ANN202
     return frames
 
 
-def _to_sky(v2: float, v3: float):  # noqa: ANN202
+def to_sky(v2: float, v3: float) -> Any:
     """Return the transform from (V2, V3) [arcsec] to (ra, dec) [deg]: tangent plane about the target, rolled."""
     from astropy.modeling import models
 
@@ -126,7 +126,7 @@ def _slit_wcs(scene: DetectorScene) -> WCS:
     from astropy.modeling import models
     from gwcs import WCS
 
-    frames = _frames("m", slit=True)
+    frames = frames_of("m", slit=True)
     sub, detector, slit = scene.subarray, scene.detector, scene.instrument.slit
     assert slit is not None
     v2, v3 = scene.instrument.v2v3
@@ -162,7 +162,7 @@ def _slit_wcs(scene: DetectorScene) -> WCS:
     ) & models.Identity(1)
     return WCS([
         (frames["detector"], to_sca), (frames["sca"], to_gwa), (frames["gwa"], to_slit),
-        (frames["slit_frame"], to_v2v3), (frames["v2v3"], _to_sky(v2, v3) & models.Scale(1e6)), (frames["world"], None),
+        (frames["slit_frame"], to_v2v3), (frames["v2v3"], to_sky(v2, v3) & models.Scale(1e6)), (frames["world"], None),
     ])  # fmt: skip
 
 
@@ -221,7 +221,7 @@ def _grism_wcs(scene: DetectorScene) -> WCS:
     from gwcs import WCS
     from gwcs import coordinate_frames as cf
 
-    frames = _frames("um")
+    frames = frames_of("um")
     pixel = {"unit": (units.pix, units.pix), "axes_order": (0, 1)}
     wave = {"unit": (units.um,), "axes_names": ("wavelength",)}
     grism = cf.Frame2D(name="grism_detector", **pixel)
@@ -258,7 +258,7 @@ def _grism_wcs(scene: DetectorScene) -> WCS:
         models.Shift(-column) & models.Shift(-row) | models.Scale(scale) & models.Scale(scale)
         | models.Shift(v2) & models.Shift(v3)
     ) & models.Identity(2)  # fmt: skip
-    return WCS([(grism, forward), (direct, to_v2v3), (v2v3, _to_sky(v2, v3) & models.Identity(2)), (world, None)])
+    return WCS([(grism, forward), (direct, to_v2v3), (v2v3, to_sky(v2, v3) & models.Identity(2)), (world, None)])
 
 
 def _slitless_wcs(scene: DetectorScene) -> WCS:
@@ -266,7 +266,7 @@ def _slitless_wcs(scene: DetectorScene) -> WCS:
     from astropy.modeling import models
     from gwcs import WCS
 
-    frames = _frames("um")
+    frames = frames_of("um")
     nodes = scene.detector.dispersion_nodes
     table = _table(np.arange(nodes[0][0], nodes[-1][0] + 1, dtype=float), scene.detector)
     v2, v3 = scene.instrument.v2v3
@@ -275,7 +275,7 @@ def _slitless_wcs(scene: DetectorScene) -> WCS:
     forward = models.Mapping((0, 1, 1)) | across & (models.Identity(1) | models.Const1D(v3)) & table
     forward.inverse = models.Mapping((0, 2), n_inputs=3) | across.inverse & table.inverse
     return WCS([
-        (frames["detector"], forward), (frames["v2v3"], _to_sky(v2, v3) & models.Identity(1)), (frames["world"], None),
+        (frames["detector"], forward), (frames["v2v3"], to_sky(v2, v3) & models.Identity(1)), (frames["world"], None),
     ])  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def _imaging_wcs(scene: DetectorScene) -> WCS:
     from astropy.modeling import models
     from gwcs import WCS
 
-    frames = _frames(None)
+    frames = frames_of(None)
     v2, v3 = scene.instrument.v2v3
     x0, y0 = (float(v) for v in scene.geometry.trace)
     scale = scene.instrument.pixel_scale
@@ -292,4 +292,4 @@ def _imaging_wcs(scene: DetectorScene) -> WCS:
         models.Shift(-x0) & models.Shift(-y0) | models.Scale(-scale) & models.Scale(scale)
         | models.Shift(v2) & models.Shift(v3)
     )  # fmt: skip
-    return WCS([(frames["detector"], forward), (frames["v2v3"], _to_sky(v2, v3)), (frames["world"], None)])
+    return WCS([(frames["detector"], forward), (frames["v2v3"], to_sky(v2, v3)), (frames["world"], None)])

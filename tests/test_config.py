@@ -5,7 +5,7 @@ from __future__ import annotations
 import asdf
 import pytest
 
-from tso3.config import read_file, resolve
+from tso3.config import ARCHIVE_CLASSES, read_file, resolve
 from tso3.errors import ParameterError, Tso3Warning
 from tso3.parameters import PRESETS, Parameters
 
@@ -150,11 +150,39 @@ def test_pipeline_parameter_file(pars):
 
 
 def test_what_tso3_does_not_have_is_named(pars):
-    tree = {"class": "x.PixelReplaceStep", "name": "pixel_replace", "parameters": {"skip": False}}
-    with pytest.warns(Tso3Warning, match="without effect in tso3: pixel_replace"):
+    tree = {"class": "x.AdaptiveTraceModelStep", "name": "adaptive_trace_model", "parameters": {"skip": False}}
+    with pytest.warns(Tso3Warning, match="without effect in tso3: adaptive_trace_model"):
         resolve(files=[pars(tree)])
-    with pytest.warns(Tso3Warning, match=r"outlier_detection\.new_option"):
-        resolve(files=[pars(outlier_pars(new_option=3))])
+
+
+@pytest.mark.parametrize("class_name", sorted(ARCHIVE_CLASSES))
+def test_parameter_files_of_every_step_are_read(pars, class_name):
+    step = ARCHIVE_CLASSES[class_name]
+    tree = {"class": f"jwst.x.{class_name}", "name": step, "parameters": {"new_option": 3, "suffix": "x"}}
+    path = pars(tree, f"pars-{class_name.lower()}.asdf")
+    with pytest.warns(
+        Tso3Warning, match=rf"pars-{class_name.lower()}.asdf: without effect in tso3: {step}.new_option$"
+    ):
+        resolve(files=[path])
+
+
+@pytest.mark.parametrize(
+    ("class_name", "name", "value"),
+    [
+        ("OutlierDetectionStep", "rolling_window_width", 31),
+        ("TSOPhotometryStep", "radius_outer", 14.0),
+        ("Extract1dStep", "bkg_order", 1),
+        ("WhiteLightStep", "max_wavelength", 5.0),
+        ("PixelReplaceStep", "skip", False),
+        ("PixelReplaceStep", "n_adjacent_cols", 5),
+        *([("PhotomStep", "skip", True)] if "photom" in Parameters.model_fields else []),
+    ],
+)
+def test_values_of_the_archives_parameter_files_arrive(pars, class_name, name, value):
+    step = ARCHIVE_CLASSES[class_name]
+    tree = {"class": f"jwst.x.{class_name}", "name": step, "parameters": {name: value, "input_dir": ""}}
+    parameters = resolve(files=[pars(tree)])[1]
+    assert getattr(getattr(parameters, step), name) == value
 
 
 def test_file_that_is_none(tmp_path, pars):
@@ -178,4 +206,5 @@ def test_parameters_exported_by_the_reference_pipeline(tmp_path, monkeypatch):
     pipeline = pytest.importorskip("jwst.pipeline").Tso3Pipeline()
     path = tmp_path / "pars-tso3pipeline.asdf"
     pipeline.export_config(path)
-    assert resolve("archive", [path])[1] == resolve("archive")[1]
+    sizes = {"radius": 3.0, "radius_inner": 4.0, "radius_outer": 5.0, "search_box_width": 41, "fit_box_width": 11}
+    assert resolve("archive", [path])[1] == resolve("archive", explicit={"tso_photometry": sizes})[1]

@@ -28,7 +28,9 @@ __all__ = ["Values", "read_assignments", "read_file", "resolve"]
 ARCHIVE_CLASSES = {
     "OutlierDetectionStep": "outlier_detection",
     "TSOPhotometryStep": "tso_photometry",
+    "PixelReplaceStep": "pixel_replace",
     "Extract1dStep": "extract_1d",
+    "PhotomStep": "photom",
     "WhiteLightStep": "white_light",
 }
 """Steps of tso3 by the class name in a parameter file of the archive."""
@@ -45,6 +47,7 @@ OTHER_MODES = """
     bkg_sigma_clip center_xy ifu_autocen ifu_covar_scale ifu_rfcorr ifu_rscale ifu_set_srctype model_nod_pair
     optimize_psf_location soss_atoca soss_bad_pix soss_estimate soss_max_grid_size soss_modelname soss_n_os
     soss_order_3 soss_rtol soss_threshold soss_tikfac soss_wave_grid_in soss_wave_grid_out soss_width
+    apply_time_correction inverse mrs_time_correction source_type
 """.split()
 """Parameters of the archive's steps for modes that tso3 does not reduce; left out without a word."""
 
@@ -240,18 +243,19 @@ def _read_asdf(path: Path) -> Values:
     for entry in [tree, *tree.get("steps", [])]:
         given = {name: value for name, value in (entry.get("parameters") or {}).items() if name not in BOOKKEEPING}
         class_name = str(entry.get("class", "")).rpartition(".")[2]
-        if class_name in ("Tso3Pipeline", "PhotomStep"):  # photom: SOSS only
+        if class_name == "Tso3Pipeline":
             continue
         step = ARCHIVE_CLASSES.get(class_name)
         if step is None:
             if not given.get("skip", False):
                 unused.append(str(entry.get("name", class_name)))
             continue
-        known = _step_model(step).model_fields
+        known = _step_model(step).model_fields if step in Parameters.model_fields else {}
         unused += [
             f"{step}.{n}" for n, v in given.items() if n not in (*known, *OTHER_MODES) and v not in (None, False)
         ]
-        steps[step] = {n: v for n, v in given.items() if n in known and (v is not None or _allows_none(step, n))}
+        values = {n: v for n, v in given.items() if n in known and (v is not None or _allows_none(step, n))}
+        steps |= {step: values} if values else {}
     if unused:
         warnings.warn(f"{path}: without effect in tso3: {', '.join(unused)}", Tso3Warning, stacklevel=2)
     return Values(str(path), steps)

@@ -16,6 +16,7 @@ __all__ = [
     "Extract1D",
     "OutlierDetection",
     "Parameters",
+    "PixelReplace",
     "StepParameters",
     "Survey",
     "TsoPhotometry",
@@ -77,18 +78,27 @@ class TsoPhotometry(StepParameters):
 
     skip: bool = False
     """Skip this step."""
-    radius: float = Field(3.0, gt=0, json_schema_extra={"unit": "pixel"})
-    """Radius of the aperture."""
-    radius_inner: float = Field(4.0, gt=0, json_schema_extra={"unit": "pixel"})
-    """Inner radius of the background annulus."""
-    radius_outer: float = Field(5.0, gt=0, json_schema_extra={"unit": "pixel"})
-    """Outer radius of the background annulus."""
+    sizes: Literal["optics", "fixed"] = "optics"
+    """Radii and boxes that are not given below: by instrument, filter and weak lens, or (the archive's code) always 3,
+    4, 5, 41 and 11 pixels; a tsophot reference that is given comes before either."""
+    radius: float | None = Field(None, gt=0, json_schema_extra={"unit": "pixel"})
+    """Radius of the aperture; by default as sizes says."""
+    radius_inner: float | None = Field(None, gt=0, json_schema_extra={"unit": "pixel"})
+    """Inner radius of the background annulus; by default as sizes says."""
+    radius_outer: float | None = Field(None, gt=0, json_schema_extra={"unit": "pixel"})
+    """Outer radius of the background annulus; by default as sizes says."""
+    off_array: Literal["sum", "archive"] = "sum"
+    """An annulus wholly off the array: the sum of the aperture stands without background, or it has no net sum but for
+    WLP8 in SUB64P, where the whole array is summed (the archive)."""
+    reference_pixels: Literal["skip", "use"] = "skip"
+    """Reference pixels, which see no light, in annulus and boxes: left out, or used like others (the archive)."""
     centroid_source: bool = True
     """Measure the centroid and the Gaussian widths of every integration; else the planned position is used."""
-    search_box_width: int = Field(41, ge=3, json_schema_extra={"unit": "pixel"})
-    """Full width of the box in which the source is searched; even values are lowered by one."""
-    fit_box_width: int = Field(11, ge=3, json_schema_extra={"unit": "pixel"})
-    """Full width of the box of the final centroid and fit; even values are lowered by one."""
+    search_box_width: int | None = Field(None, ge=3, json_schema_extra={"unit": "pixel"})
+    """Full width of the box in which the source is searched, by default as sizes says; even values are lowered by
+    one."""
+    fit_box_width: int | None = Field(None, ge=3, json_schema_extra={"unit": "pixel"})
+    """Full width of the box of the final centroid and fit, by default as sizes says; even values are lowered by one."""
     moving_centroid: bool = False
     """Let the aperture follow the centroid of each integration; else it is placed once, as centroid_span says."""
     centroid_span: Literal["survey", "exposure", "segment"] = "survey"
@@ -106,6 +116,30 @@ class TsoPhotometry(StepParameters):
     """Share of the source's light on bad pixels above which an integration is NaN (with missing = complete)."""
     save_catalog: bool = False
     """Write a catalogue for each segment as well."""
+
+
+def _no_trace_model(value: Any) -> Any:
+    """Refuse the archive's algorithm that tso3 does not have, and name the one that does its job."""
+    if value == "trace_model":
+        raise ValueError(
+            "is jwst's spline of the trace, which puts the same values into every integration; use time_profile, which"
+            " scales the image of the exposure to each"
+        )
+    return value
+
+
+class PixelReplace(StepParameters):
+    """Bad pixels replaced by estimates before spectral extraction."""
+
+    skip: bool = True
+    """Skip this step; the extraction completes missing pixels by itself (extract_1d.missing)."""
+    algorithm: Annotated[Literal["mingrad", "fit_profile", "time_profile"], BeforeValidator(_no_trace_model)] = (
+        "mingrad"
+    )
+    """Mean of the two neighbours that differ least, the profile of the columns around in the same integration, or
+    (not in the archive) the reference image of the exposure scaled to the column of each integration."""
+    n_adjacent_cols: int = Field(3, ge=1, json_schema_extra={"unit": "pixel"})
+    """Columns on each side that fit_profile makes its profile from."""
 
 
 class Extract1D(StepParameters):
@@ -172,6 +206,8 @@ class Parameters(StepParameters):
     """Second-pass outlier detection."""
     tso_photometry: TsoPhotometry = TsoPhotometry()
     """Aperture photometry."""
+    pixel_replace: PixelReplace = PixelReplace()
+    """Replacement of bad pixels."""
     extract_1d: Extract1D = Extract1D()
     """Spectral extraction."""
     x1dints: X1dints = X1dints()
@@ -192,6 +228,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "static_masked": False,
         },
         "tso_photometry": {
+            "sizes": "fixed",
+            "off_array": "archive",
+            "reference_pixels": "use",
             "missing": "drop",
             "centroid_span": "segment",
             "psf_fit": "trf",

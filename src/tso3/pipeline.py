@@ -115,7 +115,8 @@ def run(
     return RunResult(
         products={kind: paths for kind, paths in products.items() if paths},
         exposures=tuple(lane.summary() for lane in lanes),
-        white_light=table,
+        white_light=next(iter(table.values())) if isinstance(table, dict) else table,
+        photometry=table if isinstance(table, dict) else {},
         seconds=time.perf_counter() - started,
         peak_memory=_peak_memory(),
         warnings=tuple(texts),
@@ -128,18 +129,21 @@ Reduced = tuple[Sequence[Lane], dict[str, list[Path]], Any]
 
 
 def _reduce_imaging(setting: Setting) -> Reduced:
-    """Survey, then outlier detection and photometry of every exposure, then the catalogue."""
+    """Survey, then outlier detection and photometry of every exposure, then a catalogue for each detector."""
     lanes = [ImagingLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
     _make_folder(setting.folder)
     run_lanes(lanes, _record(setting))
     products = _collected(lanes)
-    table = None
-    if not setting.parameters.tso_photometry.skip:
-        table = tso_photometry.catalogue([lane.finish() for lane in lanes])
-        products = _collected(lanes)
-        path = setting.folder / f"{setting.observation.product_name}_phot.ecsv"
-        products.setdefault("phot", []).insert(0, write_catalog(path, table))
-    return lanes, products, table
+    if setting.parameters.tso_photometry.skip:
+        return lanes, products, None
+    catalogues = tso_photometry.catalogues([lane.finish() for lane in lanes])
+    products = _collected(lanes)
+    written = []
+    for detector, table in catalogues.items():
+        name = tso_photometry.catalogue_name(setting.observation.product_name, detector, len(catalogues))
+        written.append(write_catalog(setting.folder / name, table))
+    products["phot"] = [*written, *products.get("phot", ())]
+    return lanes, products, catalogues
 
 
 def _reduce_spectroscopy(setting: Setting) -> Reduced:
@@ -186,9 +190,13 @@ def _mask(setting: Setting, exposure: Any) -> Any:
 
 def _statuses(parameters: Parameters) -> dict[str, str]:
     """Return the status of every step as the archive spells it."""
-    done = {"outlier_detection": parameters.outlier_detection.skip, "extract_1d": parameters.extract_1d.skip}
+    done = {
+        "outlier_detection": parameters.outlier_detection.skip,
+        "pixel_replace": parameters.pixel_replace.skip,
+        "extract_1d": parameters.extract_1d.skip,
+    }
     statuses = {step: "SKIPPED" if skipped else "COMPLETE" for step, skipped in done.items()}
-    return statuses | {"pixel_replace": "SKIPPED", "adaptive_trace_model": "SKIPPED"}
+    return statuses | {"adaptive_trace_model": "SKIPPED"}
 
 
 def _provenance(setting: Setting) -> Provenance:

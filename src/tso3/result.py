@@ -104,7 +104,7 @@ class RunResult:
     exposures : tuple of ExposureSummary
         In the order of the input.
     white_light : QTable
-        The white-light table, or for imaging the photometry table.
+        The white-light table, or for imaging the photometry table (of the first detector).
     seconds : float
         Wall time of the run [s].
     peak_memory : int
@@ -115,6 +115,8 @@ class RunResult:
         Which reference file of each kind was used, and why.
     views : tuple of DetectorView
         One for each exposure that was surveyed.
+    photometry : dict of str to QTable
+        Imaging: the photometry table of each detector, by DETECTOR.
     """
 
     products: dict[str, list[Path]]
@@ -125,6 +127,7 @@ class RunResult:
     warnings: tuple[str, ...] = field(default=())
     references: tuple[str, ...] = field(default=())
     views: tuple[DetectorView, ...] = field(default=(), repr=False)
+    photometry: dict[str, QTable] = field(default_factory=dict)
 
     @property
     def n_int(self) -> int:

@@ -12,7 +12,7 @@ from astropy.table import QTable
 from tso3.core.aperture import PhotometryQuality as Q
 from tso3.core.block import Block
 from tso3.core.model import ExposureModel
-from tso3.errors import InputError, OutputError, ReferenceFileError, Tso3Warning
+from tso3.errors import InputError, OutputError, ParameterError, ReferenceFileError, Tso3Warning
 from tso3.io.catalog import write_catalog
 from tso3.io.exposure import read_exposures
 from tso3.io.references import Reference, References
@@ -222,7 +222,7 @@ def test_without_a_survey(exposure):
 def test_even_boxes_are_lowered(exposure):
     with pytest.warns(Tso3Warning, match="fit_box_width = 8 is even; 7 is used"):
         plan = tso_photometry.prepare(exposure(), NO_REFERENCES, TsoPhotometry(fit_box_width=8, missing="drop"), None)
-    assert plan.fit == 7
+    assert plan.layout.fit == 7
 
 
 def test_units(exposure, tmp_path):
@@ -253,14 +253,71 @@ def test_missing_keywords_are_one_clear_line(exposure):
         tso_photometry.prepare(exposure(None), NO_REFERENCES, drop, None)
 
 
-def test_weak_lens_in_sub64p_is_the_whole_array(exposure):
+@pytest.mark.parametrize("off_array", ["sum", "archive"])
+def test_weak_lens_in_sub64p_is_the_whole_array(exposure, off_array):
+    """T22: the annulus is off the array; the default says what it does, the archive's rule does the same silently."""
     made, stack = exposure(pupil="WLP8"), scene(12)
-    table = measure(made, stack, survey(stack))
+    parameters = {"off_array": off_array, "centroid_source": False}
+    if off_array == "sum":
+        with pytest.warns(Tso3Warning, match="annulus from 70 to 90 pixels lies off.*the whole array is summed"):
+            table = measure(made, stack, survey(stack), **parameters)
+    else:
+        table = measure(made, stack, survey(stack), **parameters)
     np.testing.assert_allclose(table["aperture_sum"], stack[0].astype(float).sum(axis=(1, 2)) * JY, rtol=1e-6)
     assert np.isnan(table["annulus_mean"]).all()
     assert "sum of all values" in table.meta["apertures"]
     catalogue = tso_photometry.catalogue([table])
     assert not hasattr(catalogue["aperture_bkg"], "unit") or catalogue["aperture_bkg"].unit is None
+
+
+def test_22_an_annulus_off_the_array_leaves_the_sum(exposure):
+    """T22: where only the annulus is off the array; the archive's rule has no net sum."""
+    made, stack = exposure(), scene(12)
+    sizes = {"radius": 6.0, "radius_inner": 60.0, "radius_outer": 70.0, "centroid_source": False}
+    with pytest.warns(Tso3Warning, match="the sum within 6 pixels stands"):
+        table = measure(made, stack, survey(stack), **sizes)
+    np.testing.assert_array_equal(table["net_aperture_sum"], table["aperture_sum"])
+    assert np.isnan(table["aperture_bkg"]).all()
+    assert "No background" in table.meta["apertures"]
+    theirs = measure(made, stack, survey(stack), off_array="archive", **sizes)
+    assert np.isnan(theirs["net_aperture_sum"]).all()
+    assert (theirs["quality"] & Q.NO_BACKGROUND).all()
+
+
+def test_sizes_by_optics_parameter_and_reference(exposure, tmp_path):
+    def radii(references=NO_REFERENCES, exposure_=None, **parameters):
+        parameters = {"missing": "drop", "off_array": "archive"} | parameters
+        made = exposure() if exposure_ is None else exposure_
+        return tuple(tso_photometry.prepare(made, references, TsoPhotometry(**parameters), None).layout.radii)
+
+    weak = exposure(filter="WLP4", pupil="CLEAR")
+    assert radii(exposure_=weak) == (33.0, 35.0, 45.0)
+    assert radii(exposure_=weak, sizes="fixed") == (3.0, 4.0, 5.0)
+    assert radii(exposure_=exposure(pupil="WLP8", subarray="SUB160P")) == (65.0, 70.0, 90.0)
+    assert radii() == (3.0, 4.0, 5.0)
+    assert radii(radius=2.5) == (2.5, 4.0, 5.0)
+    path = tmp_path / "tsophot.json"
+    path.write_text('{"radii": [{"pupil": "ANY", "radius": 7, "radius_inner": 8, "radius_outer": 9}]}')
+    given = References({"tsophot": Reference("tsophot", path, "user")})
+    assert radii(given) == (7.0, 8.0, 9.0)
+    assert radii(given, sizes="fixed") == (7.0, 8.0, 9.0)
+    assert radii(given, radius=2.5) == (2.5, 8.0, 9.0)
+    with pytest.raises(ParameterError, match=r"radius_inner.*not below radius_outer = 5"):
+        radii(radius_inner=6.0)
+
+
+def test_reference_pixels_count_nowhere(exposure):
+    """Reference pixels see no light: left out of annulus and boxes, or, as the archive does, used."""
+    made, stack = exposure(), scene(12)
+    for segment in made.segments:
+        with fits.open(segment.path, mode="update") as hdus:
+            hdus["DQ"].data[:] = 0
+            hdus["DQ"].data[:, :, 12:14] = 1 << 31
+    stack[0][:, :, 12:14] = 1e4
+    skipped = measure(made, stack, survey(stack), centroid_source=False)
+    used = measure(made, stack, survey(stack), centroid_source=False, reference_pixels="use")
+    assert skipped["annulus_mean"].max() < 50 * JY
+    assert used["annulus_mean"].min() > 500 * JY
 
 
 def test_parts_must_make_up_the_exposure(exposure):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tso3.report.detector import CircularAperture, MaskAperture, plot_median_image, plot_spectrum
-from tso3.report.light_curve import light_curves, plot_white_light
+from tso3.report.light_curve import LightCurve, light_curves, plot_white_light
 from tso3.report.style import figure, write_png
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def write_light_curve(result: RunResult, *, mid_transit: float | None = None) ->
     tables = [*result.products.get("whtlt", ()), *result.products.get("phot", ())]
     if result.white_light is None or not tables:
         return None
-    curves = light_curves(result.white_light, result.exposures)
+    curves = _curves(result)
     if not curves:
         return None
     spectra = _by_detector(result.spectra) if result.products.get("x1dints") else {}
@@ -49,7 +49,25 @@ def write_light_curve(result: RunResult, *, mid_transit: float | None = None) ->
         plot_white_light(axes[0], curves, mid_transit=mid_transit)
         if spectra:
             _plot_median_spectra(axes[1], spectra)
-        return write_png(page, tables[0].with_suffix(".png"))
+        return write_png(page, _named(result, tables[0], tables[0].stem.rsplit("_", 1)[1]))
+
+
+def _named(result: RunResult, table: Path, suffix: str) -> Path:
+    """Return the path of a figure: the product's name, without the detector if it shows several tables."""
+    stem = table.name.rsplit("_", 1)[0]
+    if len(result.photometry) > 1:
+        stem = stem.removesuffix(f"-{next(iter(result.photometry)).lower()}")
+    return table.with_name(f"{stem}_{suffix}.png")
+
+
+def _curves(result: RunResult) -> list[LightCurve]:
+    """Return the light curves of a run; those of photometry from the table of each detector."""
+    if len(result.photometry) < 2:
+        return light_curves(result.white_light, result.exposures) if result.white_light is not None else []
+    curves: list[LightCurve] = []
+    for detector, table in result.photometry.items():
+        curves += light_curves(table, [exposure for exposure in result.exposures if exposure.detector == detector])
+    return curves
 
 
 def write_detectors(result: RunResult) -> Path | None:
@@ -78,8 +96,7 @@ def write_detectors(result: RunResult) -> Path | None:
             masks = [MaskAperture(weights, label) for label, weights in view.apertures.items()]
             plot_median_image(ax, view.image, [*circles, *masks], unit=view.unit)
             ax.set_title(view.name, fontsize="medium")
-        stem = tables[0].name.rsplit("_", 1)[0]
-        return write_png(page, tables[0].with_name(f"{stem}_detector.png"))
+        return write_png(page, _named(result, tables[0], "detector"))
 
 
 def _by_detector(spectra: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tso3.core.centroid import Box
 if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
     from tso3.parameters import TsoPhotometry
+    from tso3.steps.photometry_layout import PhotometryLayout
     from tso3.steps.photometry_units import ImageUnit
 
 __all__ = ["PhotometryPart", "PhotometryPlan", "SourceTrack", "joined_parts", "joined_tracks", "sliced_track"]
@@ -59,10 +60,8 @@ class PhotometryPlan:
         The step's parameters.
     unit : ImageUnit
         Unit of the table and the factor to it.
-    radii : Radii
-        Aperture and annulus; the aperture is infinite where the whole array is summed.
-    fit : int
-        Width of the narrow box [pixel], odd.
+    layout : PhotometryLayout
+        Sizes of aperture, annulus and boxes.
     spans : tuple of (int, int)
         Ranges of integrations that share a position.
     planned : (float, float)
@@ -84,8 +83,7 @@ class PhotometryPlan:
     exposure: Exposure
     parameters: TsoPhotometry
     unit: ImageUnit
-    radii: Radii
-    fit: int
+    layout: PhotometryLayout
     spans: tuple[tuple[int, int], ...]
     planned: tuple[float, float]
     boxes: tuple[Box, ...]
@@ -99,6 +97,11 @@ class PhotometryPlan:
     def ready(self) -> bool:
         """Whether `run` can be called; if not, `locate` all blocks and `settle`, once or twice."""
         return self.passes == 0
+
+    @property
+    def radii(self) -> Radii:
+        """Aperture and annulus; the aperture is infinite where the whole array is summed."""
+        return self.layout.radii
 
     @property
     def whole_array(self) -> bool:

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
     from tso3.io.times import IntTimes
 
-__all__ = ["Column", "PhotometryTable", "catalogue", "photometry_table", "segment_catalogues"]
+__all__ = [
+    "Column",
+    "PhotometryTable",
+    "catalogue",
+    "catalogue_name",
+    "catalogues",
+    "photometry_table",
+    "segment_catalogues",
+]
 
 _SUMS = (
     "aperture_sum",
@@ -154,6 +162,54 @@ def catalogue(tables: Sequence[PhotometryTable]) -> QTable:
     return result
 
 
+def catalogues(tables: Sequence[PhotometryTable]) -> dict[str, QTable]:
+    """
+    Return one catalogue for each detector, the exposures of a detector one below the other.
+
+    Parameters
+    ----------
+    tables : sequence of PhotometryTable
+        One for each exposure, in the order of the product.
+
+    Returns
+    -------
+    tables : dict of str to astropy.table.QTable
+        By DETECTOR, in alphabetical order: two detectors see different stars, or one star twice, and never make one
+        light curve.
+    """
+    detectors = sorted({table.detector for table in tables})
+    return {name: catalogue([table for table in tables if table.detector == name]) for name in detectors}
+
+
+def catalogue_name(product_name: str, detector: str, n_detectors: int) -> str:
+    """
+    Return the file name of a catalogue.
+
+    Parameters
+    ----------
+    product_name : str
+        Of the association.
+    detector : str
+        DETECTOR.
+    n_detectors : int
+        How many detectors the observation has.
+
+    Returns
+    -------
+    name : str
+        The archive's, which knows no detector; with several, the detector is one more part of the product name, joined
+        as its other parts are.
+
+    Examples
+    --------
+    >>> from tso3.steps.photometry_table import catalogue_name
+    >>> catalogue_name("jw01366-o005_t001_nircam_f210m-full", "NRCA3", 2)
+    'jw01366-o005_t001_nircam_f210m-full-nrca3_phot.ecsv'
+    """
+    part = f"-{detector.lower()}" if n_detectors > 1 else ""
+    return f"{product_name}{part}_phot.ecsv"
+
+
 def segment_catalogues(table: PhotometryTable, exposure: Exposure) -> list[tuple[str, QTable]]:
     """
     Return the catalogue of every segment by itself, with the stem of its file (``save_catalog``).
@@ -176,7 +232,7 @@ def segment_catalogues(table: PhotometryTable, exposure: Exposure) -> list[tuple
     ]
 
 
-_OURS = ("centroid_span", "error_weights", "psf_fit", "missing", "bjd_tdb_offset", "quality_bits")
+_OURS = ("sizes_source", "centroid_span", "error_weights", "psf_fit", "missing", "bjd_tdb_offset", "quality_bits")
 
 
 def _values(column: Column | None, n_int: int) -> NDArray[Any]:
@@ -204,7 +260,8 @@ def _meta(plan: PhotometryPlan) -> dict[str, Any]:
         "filter": exposure.header("FILTER"),
         "pupil": exposure.header("PUPIL"),
         "target_name": exposure.header("TARGNAME"),
-        "apertures": _WHOLE if plan.whole_array else _sentence(plan),
+        "apertures": _sentence(plan),
+        "sizes_source": plan.layout.sizes.source,
         "centroid_span": p.centroid_span,
         "error_weights": "squared" if plan.treatment.squared else "linear",
         "psf_fit": p.psf_fit,
@@ -216,10 +273,15 @@ def _meta(plan: PhotometryPlan) -> dict[str, Any]:
 
 def _sentence(plan: PhotometryPlan) -> str:
     """Return what the archive's keyword ``apertures`` says."""
-    p = plan.parameters
+    if plan.whole_array:
+        return _WHOLE
+    sizes = plan.layout.sizes
+    text = f"Photometry measured in a circular aperture of r={sizes.radius} pixels.  "
+    if not plan.layout.subtract:
+        return f"{text}No background subtraction was performed."
     return (
-        f"Photometry measured in a circular aperture of r={p.radius} pixels.  Background calculated as the mean in a "
-        f"circular annulus with r_inner={p.radius_inner} pixels and r_outer={p.radius_outer} pixels."
+        f"{text}Background calculated as the mean in a circular annulus with r_inner={sizes.radius_inner} pixels and "
+        f"r_outer={sizes.radius_outer} pixels."
     )
 
 

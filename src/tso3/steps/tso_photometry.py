@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core.aperture import PhotometryQuality, Radii, Treatment, photometry_of, sum_apertures
+from tso3.core.aperture import PhotometryQuality, Treatment, photometry_of, sum_apertures
 from tso3.core.centroid import Box, Centroids, find_centroids, median_position
 from tso3.core.gaussian import FIT_METHODS, GaussianFits, fit_gaussians
 from tso3.core.images import Images
 from tso3.errors import InputError, Tso3Warning
+from tso3.steps.photometry_layout import choose_layout, without_reference_pixels
 from tso3.steps.photometry_records import (
     PhotometryPart,
     PhotometryPlan,
@@ -32,7 +33,14 @@ from tso3.steps.photometry_records import (
     joined_tracks,
     sliced_track,
 )
-from tso3.steps.photometry_table import PhotometryTable, catalogue, photometry_table, segment_catalogues
+from tso3.steps.photometry_table import (
+    PhotometryTable,
+    catalogue,
+    catalogue_name,
+    catalogues,
+    photometry_table,
+    segment_catalogues,
+)
 from tso3.steps.photometry_units import image_unit
 
 if TYPE_CHECKING:
@@ -48,6 +56,8 @@ __all__ = [
     "PhotometryPlan",
     "SourceTrack",
     "catalogue",
+    "catalogue_name",
+    "catalogues",
     "finish",
     "locate",
     "prepare",
@@ -70,7 +80,7 @@ def prepare(
     exposure : Exposure
         An imaging exposure.
     references : References
-        The gain is taken from it where the unit is DN/s.
+        The gain is taken from it where the unit is DN/s, radii where there is a tsophot reference.
     parameters : TsoPhotometry
         The step's parameters.
     model : ExposureModel or None
@@ -87,31 +97,34 @@ def prepare(
     ------
     InputError
         If BUNIT, XREF_SCI or YREF_SCI is missing.
+    ParameterError, ReferenceFileError
+        If radii cannot be, or the tsophot reference has none for the exposure.
 
     Warns
     -----
     tso3.errors.Tso3Warning
-        If the unit cannot be converted, a box width is even, or there is nothing to complete bad pixels with.
+        If the unit cannot be converted, a box width is even, the annulus lies off the array, or there is nothing to
+        complete bad pixels with.
     """
     planned = (_reference_pixel(exposure, "XREF_SCI"), _reference_pixel(exposure, "YREF_SCI"))
-    radii = Radii(parameters.radius, parameters.radius_inner, parameters.radius_outer)
-    whole = exposure.pupil == "WLP8" and exposure.subarray == "SUB64P"
+    unit = image_unit(exposure, references)
+    if parameters.reference_pixels == "skip":
+        unit = without_reference_pixels(exposure, unit)
+    layout = choose_layout(exposure, references, parameters, planned)
     by_segment = parameters.centroid_span == "segment"
     spans = exposure.segment_bounds if by_segment else ((0, exposure.n_int),)
-    search = _odd(exposure, parameters.search_box_width, "search_box_width")
     plan = PhotometryPlan(
         exposure=exposure,
         parameters=parameters,
-        unit=image_unit(exposure, references),
-        radii=Radii(np.inf, 0.0, 0.0) if whole else radii,
-        fit=_odd(exposure, parameters.fit_box_width, "fit_box_width"),
+        unit=unit,
+        layout=layout,
         spans=tuple(spans),
         planned=planned,
-        boxes=(Box(*planned, search, parameters.radius_inner),) * len(spans),
+        boxes=(Box(*planned, layout.search, layout.sizes.radius_inner),) * len(spans),
         apertures=(planned,) * len(spans),
         unplaced=(False,) * len(spans),
         treatment=Treatment(None, False, parameters.max_missing, _squared(parameters)),
-        passes=2 if parameters.centroid_source else 0,
+        passes=2 if layout.centroids else 0,
     )
     if model is None:
         if parameters.missing == "complete":
@@ -138,7 +151,7 @@ def _settle_by_reference(plan: PhotometryPlan, model: ExposureModel) -> Photomet
         at = median_position(found.x, found.y)
         if at is None:
             return replace(plan, unplaced=(True,) * len(plan.spans), passes=0)
-        box = Box(*at, plan.fit, box.source_radius)
+        box = Box(*at, plan.layout.fit, box.source_radius)
     n = len(plan.spans)
     return replace(plan, boxes=(box,) * n, apertures=((box.x, box.y),) * n, passes=0)
 
@@ -148,7 +161,7 @@ def _steady_source(plan: PhotometryPlan, model: ExposureModel) -> NDArray[np.flo
     reference = model.reference.astype(np.float32)[None]
     images = Images.of(reference, np.zeros_like(reference), scale=plan.unit.scale)
     scaled: NDArray[np.float64] = reference[0].astype(np.float64) * plan.unit.scale
-    if plan.whole_array:
+    if not plan.layout.subtract:
         return scaled
     x, y = plan.apertures[0]
     sums = sum_apertures(images, np.array([x]), np.array([y]), plan.radii, Treatment(None, False, 1.0, True))
@@ -200,7 +213,7 @@ def settle(plan: PhotometryPlan, tracks: Sequence[SourceTrack]) -> PhotometryPla
     places = tuple(plan.planned if at is None else at for at in found)
     unplaced = tuple(lost or at is None for lost, at in zip(plan.unplaced, found, strict=True))
     if plan.passes > 1:
-        boxes = tuple(Box(x, y, plan.fit, plan.boxes[0].source_radius) for x, y in places)
+        boxes = tuple(Box(x, y, plan.layout.fit, plan.boxes[0].source_radius) for x, y in places)
         return replace(plan, boxes=boxes, unplaced=unplaced, passes=1)
     return replace(plan, apertures=places, unplaced=unplaced, passes=0, track=track)
 
@@ -240,13 +253,13 @@ def _run_piece(plan: PhotometryPlan, images: Images, start: int, piece: slice, k
     track = None
     if plan.track is not None:
         track = sliced_track(plan.track, first, first + n_int)
-    elif plan.parameters.centroid_source:
+    elif plan.layout.centroids:
         track = _measure(plan, images, first, slice(0, n_int), k)
     x, y = (np.full(n_int, at) for at in plan.apertures[k])
     if track is not None and plan.parameters.moving_centroid and not plan.unplaced[k]:
         x, y = track.x, track.y
     photometry = photometry_of(
-        sum_apertures(images, x, y, plan.radii, plan.treatment), plan.treatment, subtract=not plan.whole_array
+        sum_apertures(images, x, y, plan.radii, plan.treatment), plan.treatment, subtract=plan.layout.subtract
     )
     quality = photometry.quality.copy()
     if track is not None:
@@ -302,7 +315,7 @@ def _measure(plan: PhotometryPlan, images: Images, start: int, piece: slice, k: 
         fits = GaussianFits(nothing, nothing, nothing)
     else:
         method = FIT_METHODS[plan.parameters.psf_fit]
-        fits = fit_gaussians(images, found.background, found.x, found.y, plan.fit, method)
+        fits = fit_gaussians(images, found.background, found.x, found.y, plan.layout.fit, method)
     return SourceTrack(found.x, found.y, fits.width_x, fits.width_y, fits.flux, _position_quality(found, fits))
 
 
@@ -346,14 +359,6 @@ def _reference_pixel(exposure: Exposure, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{key} is missing, so the source has no planned position", exposure.segments[0].path)
     return float(value) - 1.0
-
-
-def _odd(exposure: Exposure, width: int, name: str) -> int:
-    """Return an odd width; an even one is lowered."""
-    if width % 2 == 0:
-        _warn(exposure, f"tso_photometry.{name} = {width} is even; {width - 1} is used")
-        return width - 1
-    return width
 
 
 def _squared(parameters: TsoPhotometry) -> bool:

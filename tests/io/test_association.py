@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tso3.errors import InputError
+from tso3.errors import InputError, Tso3Warning
 from tso3.io.association import read_association, resolve_inputs
 
 REAL = sorted((Path(__file__).parents[2].parent / "shared/data/asn").glob("*.json"))
@@ -27,6 +27,7 @@ def science(*names):
 
 @pytest.mark.skipif(not REAL, reason="the archive's associations are not beside this checkout")
 @pytest.mark.parametrize("path", REAL, ids=lambda p: p.name)
+@pytest.mark.filterwarnings("ignore:.*left out, for they are no science")
 def test_associations_of_the_archive(path, tmp_path):
     table = json.loads(path.read_text())
     members = table["products"][0]["members"]
@@ -46,7 +47,11 @@ def test_target_acquisition_in_either_spelling_is_left_out(tmp_path):
     (tmp_path / "a.fits").touch()
     members = science("a.fits")
     members += [{"expname": "gone.fits", "exptype": kind} for kind in ("target_acquistion", "target_acquisition")]
-    assert [p.name for p in read_association(write_asn(tmp_path, members)).paths] == ["a.fits"]
+    members += [{"expname": "sky.fits", "exptype": "background"}, {"expname": "x.fits"}]
+    told = r"left out, .*: gone.fits \(target_acquistion\), gone.fits \(target_acquisition\), sky.fits .* and 1 more$"
+    with pytest.warns(Tso3Warning, match=told):
+        found = read_association(write_asn(tmp_path, members))
+    assert [p.name for p in found.paths] == ["a.fits"]
 
 
 @pytest.mark.parametrize(

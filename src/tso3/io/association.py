@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tso3.errors import InputError
+from tso3.errors import InputError, Tso3Warning
 
 __all__ = ["Association", "read_association", "resolve_inputs"]
 
@@ -88,7 +89,8 @@ def read_association(path: str | Path) -> Association:
     Return the science members of a level-3 association of type ``tso3``.
 
     Members are looked for beside the association. Those of another ``exptype`` than ``science`` (target acquisition,
-    in either of the archive's spellings) are left out.
+    in either of the archive's spellings, background, ...) are left out, with a line that names them; they need not
+    exist.
 
     Parameters
     ----------
@@ -104,6 +106,11 @@ def read_association(path: str | Path) -> Association:
     ------
     InputError
         If it is no association of this type, has no product or several, or a member is missing.
+
+    Warns
+    -----
+    tso3.errors.Tso3Warning
+        If members are left out.
     """
     path = Path(path)
     table = _load_json(path)
@@ -134,24 +141,31 @@ def _science_members(members: object, path: Path) -> tuple[Path, ...]:
     if not isinstance(members, list) or not all(isinstance(m, dict) for m in members) or not members:
         raise InputError("the product of the association has no members", path)
     science: list[Path] = []
+    others: list[str] = []
     for member in members:
-        if str(member.get("exptype", "")).strip().lower() != "science":
-            continue
-        name = member.get("expname")
+        name, kind = member.get("expname"), str(member.get("exptype", "")).strip().lower()
         if not isinstance(name, str) or not name.strip():
             raise InputError("a member of the association has no expname", path)
-        science.append(path.parent / name.strip())
+        if kind == "science":
+            science.append(path.parent / name.strip())
+        else:
+            others.append(f"{name.strip()} ({kind or 'without exptype'})")
+    if others and science:
+        warnings.warn(f"{path}: left out, for they are no science: {_some(others)}", Tso3Warning, stacklevel=4)
     if not science:
         raise InputError(f"none of the {len(members)} members of the association is of exptype 'science'", path)
     missing = [file.name for file in science if not file.exists()]
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise InputError(
-            f"{len(missing)} of {len(science)} members are missing: {', '.join(missing[:3])}{more};"
-            " put them beside the association",
+            f"{len(missing)} of {len(science)} members are missing: {_some(missing)}; put them beside the association",
             path,
         )
     return _unique(science)
+
+
+def _some(names: list[str]) -> str:
+    """Return the first names, and how many there are besides."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _load_json(path: Path) -> dict[str, object]:

@@ -1,0 +1,172 @@
+"""
+Every mode and configuration of the simulator, reduced and held against its truth: the table of the documentation.
+
+``python benchmarks/modes.py [--only NIS_SOSS] [--n-int 40] [--keep DIR]`` simulates each configuration, runs ``tso3.run``
+on it without any reference file (built-in apertures), and prints one line per light curve: the scatter beside the photon
+limit, and the depth of the transit in parts of the true one with its error. The truth is the simulator's, weighted with
+the wavelengths as the light curve weights them, so that only the reduction is judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLUMNS = ("mode", "configuration", "light curve", "n_int", "scatter", "limit", "depth / true", "error", "pull", "s")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One light curve beside its truth."""
+
+    mode: str
+    configuration: str
+    name: str
+    n_int: int
+    scatter_ppm: float
+    limit_ppm: float
+    scale: float
+    scale_error: float
+    seconds: float
+
+    @property
+    def pull(self) -> float:
+        """How many of its errors the depth is off."""
+        return (self.scale - 1.0) / self.scale_error
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the texts of a line."""
+        numbers = (f"{self.scatter_ppm:.0f}", f"{self.limit_ppm:.0f}", f"{self.scale:.4f}", f"{self.scale_error:.4f}")
+        return (self.mode, self.configuration, self.name, str(self.n_int), *numbers, f"{self.pull:+.1f}",
+                f"{self.seconds:.1f}")  # fmt: skip
+
+
+def fit_depth(flux: np.ndarray, error: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """
+    Return the depth in parts of the true one, and its error: least squares of ``f (1 + s (truth - 1))``.
+
+    Parameters
+    ----------
+    flux, error : ndarray, shape (n_int,)
+        Light curve; NaN is left out.
+    truth : ndarray, shape (n_int,)
+        True relative light curve, 1 outside the transit.
+
+    Returns
+    -------
+    scale, error : float
+    """
+    good = np.isfinite(flux) & np.isfinite(error) & (error > 0)
+    design = np.stack([np.ones(good.sum()), truth[good] - 1.0]) / error[good]
+    covariance = np.linalg.inv(design @ design.T)
+    level, drop = covariance @ design @ (flux[good] / error[good])
+    return drop / level, float(np.sqrt(covariance[1, 1]) / level)
+
+
+def true_curve(truth: Any, spectra: Any) -> np.ndarray:
+    """
+    Return the true relative light curve as the sum over wavelength weights it.
+
+    Parameters
+    ----------
+    truth : mapping of str to ndarray
+        Of the exposure.
+    spectra : xarray.Dataset or None
+        Its spectra, which give the weights; None for imaging.
+
+    Returns
+    -------
+    curve : ndarray, shape (n_int,)
+    """
+    if spectra is None:
+        return truth["transit"][0] * truth["ramp"]
+    weights = np.nan_to_num(spectra["flux"].median("time", skipna=True).values)
+    wavelength = spectra["wavelength"].values
+    order = np.argsort(truth["transit_wavelength"])
+    curves = [np.interp(wavelength, truth["transit_wavelength"][order], moment[order]) for moment in truth["transit"].T]
+    return np.array([(curve * weights).sum() for curve in curves]) / weights.sum() * truth["ramp"]
+
+
+def columns_of(table: Any) -> Iterator[tuple[str, str]]:
+    """Yield the columns of light curves and of their errors."""
+    for name in table.colnames:
+        kind = next((k for k in ("whitelight_flux", "net_aperture_sum") if name.startswith(k)), None)
+        if kind is None or "_err" in name:
+            continue
+        middle = "whitelight_flux_error" if kind == "whitelight_flux" else "net_aperture_sum_err"
+        yield name, middle + name.removeprefix(kind)
+
+
+def datasets(spectra: Any) -> list[Any]:
+    """Return the datasets of a product of spectra, in the order of its tables."""
+    return [node.to_dataset() for node in spectra.children.values()] if hasattr(spectra, "children") else [spectra]
+
+
+def measure(mode: str, configuration: str, folder: Path, n_int: int, preset: str) -> list[Row]:
+    """Simulate one configuration, reduce it, and hold each of its light curves against the truth."""
+    import tso3
+    from tso3.core.noise import photon_limit, point_to_point
+    from tso3.report.files import write_detectors, write_light_curve
+    from tso3.simulate import simulate
+
+    visit = simulate(mode, folder / "calints", configuration=configuration, n_int=n_int, segments=2, seed=3)
+    started = time.perf_counter()
+    result = tso3.run(visit.association, folder / "products", preset=preset)
+    seconds = time.perf_counter() - started
+    write_light_curve(result)
+    write_detectors(result)
+    truths = {stem.rsplit("_", 1)[1]: dict(np.load(path)) for stem, path in visit.truths.items()}
+    spectra = datasets(result.spectra) if "x1dints" in result.products else [None]
+    table = result.white_light
+    rows = []
+    for i, (name, error) in enumerate(columns_of(table)):
+        dataset = spectra[min(i, len(spectra) - 1)]
+        detector = str(dataset.attrs["detector"]).lower() if dataset is not None else None
+        truth = truths.get(detector or "", next(iter(truths.values())))
+        flux, sigma = (np.asarray(getattr(table[c], "value", table[c]), float) for c in (name, error))
+        limit = np.asarray(getattr(table[name.replace("whitelight_flux", "photon_limit").replace(
+            "net_aperture_sum", "photon_limit")], "value", np.nan), float)  # fmt: skip
+        scale, scale_error = fit_depth(flux, sigma, true_curve(truth, dataset))
+        rows.append(
+            Row(mode, configuration, name, n_int, 1e6 * point_to_point(flux), 1e6 * photon_limit(flux, limit**2),
+                scale, scale_error, seconds)  # fmt: skip
+        )
+    return rows
+
+
+def main() -> int:
+    """Print the table; 1 if a depth is off by more than four of its errors."""
+    from tso3.simulate.configurations import CONFIGURATIONS
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="MODE[/CONFIGURATION]", action="append", help="as often as wanted")
+    parser.add_argument("--n-int", type=int, default=40)
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--keep", type=Path, help="folder for the files and figures")
+    arguments = parser.parse_args()
+    wanted = {item.upper() for item in arguments.only or ()}
+    rows: list[Row] = []
+    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for mode, records in CONFIGURATIONS.items():
+            for configuration in records:
+                if wanted and not {mode, f"{mode}/{configuration}"} & wanted:
+                    continue
+                folder = (arguments.keep or Path(scratch)) / mode.lower() / configuration.lower()
+                for row in measure(mode, configuration, folder, arguments.n_int, arguments.preset):
+                    rows.append(row)
+                    print("| " + " | ".join(row.cells()) + " |", flush=True)
+    return int(any(not abs(row.pull) < 4.0 for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -297,6 +297,8 @@ class Instrument:
         Array axis along which the common read noise of a line (1/f) is constant.
     reference_columns, reference_rows : tuple of int
         Columns and rows of reference pixels.
+    sharpest : float
+        Wavelength [micron] below which the optics are not limited by diffraction: the image gets no sharper.
     blank_outside : bool
         Slitless: True if stage 2 gives every pixel a wavelength and blanks those outside ``wavelength_limits``.
     background_shape : callable or None
@@ -344,6 +346,7 @@ class Instrument:
     striping_axis: int = 0
     reference_columns: tuple[int, ...] = ()
     reference_rows: tuple[int, ...] = ()
+    sharpest: float = 0.0
     blank_outside: bool = False
     background_shape: Callable[[np.ndarray], np.ndarray] | None = None
     field_point: tuple[float, float] | None = None

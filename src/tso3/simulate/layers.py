@@ -181,8 +181,9 @@ class Layer:
 
 
 def psf_scale(instrument: Instrument, wavelength: np.ndarray) -> np.ndarray:
-    """Return wavelength [micron] / diameter in pixels."""
-    return np.asarray(wavelength) * 1e-6 / DIAMETER * 206264.806247 / instrument.pixel_scale
+    """Return wavelength [micron] / diameter in pixels: the width of the image."""
+    limited = np.maximum(wavelength, instrument.sharpest)
+    return limited * 1e-6 / DIAMETER * 206264.806247 / instrument.pixel_scale
 
 
 def make_layers(

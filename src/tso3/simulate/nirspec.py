@@ -139,6 +139,7 @@ _G395H = Instrument(
     ),
     noutputs=1,
     v2v3=(321.6, -473.7),
+    sharpest=2.0,
     reference_columns=(0, 1, 2, 3, -4, -3, -2, -1),
 )  # fmt: skip
 

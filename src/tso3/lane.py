@@ -24,7 +24,7 @@ from tso3.io.reader import Reader
 from tso3.parameters import Parameters
 from tso3.progress import Progress
 from tso3.result import Circle, DetectorView, ExposureSummary
-from tso3.steps import extract_1d, outlier_detection, survey, tso_photometry, white_light
+from tso3.steps import extract_1d, outlier_detection, pixel_replace, survey, tso_photometry, white_light
 from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
 from tso3.stream import ExposureStream, StreamCounts
 
@@ -37,6 +37,7 @@ __all__ = ["ImagingLane", "Lane", "Setting", "SpectralLane", "run_lanes"]
 
 _RESULT_COLUMNS = 60
 _NUMBERS_PER_INTEGRATION = 400
+_REPLACED_BYTES = 6 * 4 + 8  # planes of a block again, and masks
 
 
 @dataclass(frozen=True)
@@ -324,6 +325,7 @@ class SpectralLane(Lane):
         """Plan the extraction; where the archive looks at the first integration of a segment, do so."""
         self.plans: tuple[extract_1d.Extract1DPlan, ...] = ()
         self.curves: tuple[white_light.WhiteLightCurve, ...] = ()
+        self.replacement: pixel_replace.PixelReplacePlan | None = None
         parameters = self.setting.parameters
         if parameters.extract_1d.skip:
             return
@@ -336,9 +338,12 @@ class SpectralLane(Lane):
                 "survey.n_sample",
             )
         self.plans = extract_1d.prepare(self.exposure, self.references, parameters.extract_1d, self.model)
+        self.replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, self.plans)
+        self.keep_err = self.replacement is not None
         if any(plan.needs_first for plan in self.plans):
             stream = self.stream(reader)
-            first = {k: stream.single(start, start + 1) for k, (start, _) in enumerate(self.exposure.segment_bounds)}
+            starts = enumerate(start for start, _ in self.exposure.segment_bounds)
+            first = {k: self._replaced(stream.single(start, start + 1)) for k, start in starts}
             self.plans = tuple(extract_1d.with_first_integrations(plan, first) for plan in self.plans)
         self.curves = tuple(self._curve(plan) for plan in self.plans)
 
@@ -358,11 +363,15 @@ class SpectralLane(Lane):
         if not self.plans:
             return slice(0, 0)
         return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
+        if self.replacement is not None:
+            return slice(0, self.exposure.ny)
 
     @property
     def result_bytes(self) -> int:
-        """Bytes of the spectra of one integration, and of the sums that they are made from."""
-        return max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
+        """Bytes of the spectra of one integration, of the sums that they are made from, and of replaced planes."""
+        spectra = max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
+        copied = 0 if self.replacement is None else self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
+        return spectra + copied
 
     @property
     def spectrum_plans(self) -> list[SpectrumPlan]:
@@ -372,7 +381,9 @@ class SpectralLane(Lane):
         return [SpectrumPlan(self.exposure, plan.header, plan.wavelength) for plan in self.plans]
 
     def consume(self, block: Block) -> None:
-        """Extract one block, write its rows, and add it to the light curves."""
+        """Replace bad pixels if asked to, extract one block, write its rows, and add it to the light curves."""
+        if self.plans:
+            block = self._replaced(block)
         for plan, curve in zip(self.plans, self.curves, strict=True):
             if self.writer is None:
                 raise RuntimeError("spectra without a product to write them to")
@@ -393,6 +404,9 @@ class SpectralLane(Lane):
         return {"apertures": weights}
 
     def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    def _replaced(self, block: Block) -> Block:
+        return block if self.replacement is None else pixel_replace.run(self.replacement, block)
+
         """Return the white light of the first spectrum."""
         if not self.curves:
             return super().light_curve()

@@ -27,6 +27,8 @@ class Block:
         True where bad.
     var_poisson, var_rnoise, var_flat : ndarray of float32 or None, shape (n_int, ny, nx)
         Variance components, input unit squared; None where the input has no such plane (taken as zero).
+    estimated : ndarray of bool or None, shape (n_int, ny, nx)
+        True where a bad pixel was replaced by an estimate; None where none was.
     """
 
     start: int
@@ -37,6 +39,7 @@ class Block:
     var_poisson: NDArray[np.float32] | None
     var_rnoise: NDArray[np.float32] | None
     var_flat: NDArray[np.float32] | None
+    estimated: NDArray[np.bool_] | None = None
 
     @property
     def n_int(self) -> int:

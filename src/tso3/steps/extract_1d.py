@@ -72,7 +72,8 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
     KeyError
         If the plan needs the first integration of a segment and was not given it (`with_first_integrations`).
     """
-    sums = _sums(plan, block, block.n_int)
+    sums, replaced = _without_guesses(plan, _sums(plan, block, block.n_int), block)
+    replaced = replaced[:, plan.columns]
     sums = BoxSums(*(np.ascontiguousarray(values[:, plan.columns]) for values in vars(sums).values()))
     used = np.where(sums.npixels > 0.0, sums.npixels, 1.0)
     factor = _factors(plan, block, sums.npixels)
@@ -96,14 +97,14 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
         sb_var_poisson=bright.var_poisson,
         sb_var_rnoise=bright.var_rnoise,
         sb_var_flat=bright.var_flat,
-        dq=_quality(plan, flux.value, sums.npixels),
+        dq=_quality(plan, flux.value, sums.npixels, replaced),
         background=level.value,
         bkgd_error=level.error,
         bkgd_var_poisson=level.var_poisson,
         bkgd_var_rnoise=level.var_rnoise,
         bkgd_var_flat=level.var_flat,
         npixels=sums.npixels,
-        missing_fraction=np.maximum(sums.missing, 0.0),
+        missing_fraction=np.maximum(sums.missing + replaced, 0.0),
         flux_uncompleted=sums.uncompleted * (plan.units.flux * calibrated),
         flux_error_temporal=np.sqrt(flux.var_poisson + flux.var_rnoise),
         flux_var_limit=sums.limit * (plan.units.flux * calibrated) ** 2,
@@ -175,12 +176,31 @@ def _factors(plan: Extract1DPlan, block: Block, npixels: NDArray[np.float64]) ->
     return factors
 
 
-def _quality(plan: Extract1DPlan, flux: NDArray[np.float64], npixels: NDArray[np.float64]) -> NDArray[np.uint32]:
+def _without_guesses(plan: Extract1DPlan, sums: BoxSums, block: Block) -> tuple[BoxSums, NDArray[np.float64]]:
+    """Return sums without samples that are mostly replaced, and the share of the profile on replaced pixels."""
+    share = np.zeros(sums.flux.shape)
+    if block.estimated is None:
+        return sums, share
+    estimated = block.estimated.swapaxes(1, 2) if plan.turned else block.estimated
+    box = plan.box
+    columns = slice(box.start, box.start + box.npixels.size)
+    i, r, x = np.nonzero(estimated[:, box.rows, columns] & (box.aperture > 0.0))
+    np.add.at(share, (i, x), box.profile[r, x])
+    if not plan.complete:
+        return sums, share
+    lost = ~(sums.missing + share <= box.max_missing)
+    names = ("flux", "var_poisson", "var_rnoise", "var_flat", "limit")
+    return replace(sums, **{name: np.where(lost, np.nan, getattr(sums, name)) for name in names}), share
+
+
+def _quality(
+    plan: Extract1DPlan, flux: NDArray[np.float64], npixels: NDArray[np.float64], replaced: NDArray[np.float64]
+) -> NDArray[np.uint32]:
     """Return the quality of every sample."""
     flags = pixel_flags()
     unknown = np.isnan(flux)
     dq = np.where(unknown, flags["DO_NOT_USE"], 0)
     if plan.complete:
-        lacking = npixels < plan.box.npixels[plan.columns] * (1.0 - 1e-12)
+        lacking = (npixels < plan.box.npixels[plan.columns] * (1.0 - 1e-12)) | (replaced != 0.0)
         dq = np.where(~unknown & lacking, flags["FLUX_ESTIMATED"], dq)
     return dq.astype(np.uint32)

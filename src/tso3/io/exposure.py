@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tso3.errors import InputError, Tso3Warning
+from tso3.errors import InputError
 from tso3.io.association import resolve_inputs
+from tso3.io.belonging import (
+    check_continuity,
+    check_exposure,
+    check_observation,
+    common_name,
+    exposure_name,
+    warn_missing_planes,
+    without_segment,
+)
 from tso3.io.segment import PLANES, Plane, Segment, read_segments
 from tso3.io.times import IntTimes, concatenate_times
 from tso3.modes import Mode
@@ -24,20 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["PLANES", "Exposure", "Observation", "Plane", "Segment", "read_exposures", "read_observation"]
 
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
-_SEGMENT_WORD = re.compile(r"-seg\d+(?=_|$)", re.IGNORECASE)
-_EQUAL_IN_EXPOSURE = (
-    "INSTRUME",
-    "FILTER",
-    "PUPIL",
-    "GRATING",
-    "SUBARRAY",
-    "SUBSTRT1",
-    "SUBSTRT2",
-    "BUNIT",
-    "DISPAXIS",
-    "SLTNAME",
-)
-_EQUAL_IN_OBSERVATION = ("EXP_TYPE", "INSTRUME", "BUNIT")
 
 
 @dataclass(frozen=True)
@@ -131,8 +123,9 @@ class Exposure:
 
     @property
     def stripe(self) -> str:
-        """Name of the slit where the files hold several, else empty."""
-        return "" if self.n_slits == 1 else self.slit_name or str(self.segments[0].slit)
+        """Name of the stripe of NIRCam's Dispersed Hartmann Sensor; empty where there are none."""
+        slit = self.segments[0].in_tree
+        return "" if slit is None else self.slit_name or str(slit)
 
     @property
     def label(self) -> str:
@@ -172,7 +165,7 @@ class Exposure:
         from tso3.io.wavelength import read_wcs
 
         first = self.segments[0]
-        return read_wcs(first.path, first.slit if first.n_slits > 1 else None)
+        return read_wcs(first.path, first.in_tree)
 
     @cached_property
     def wavelength(self) -> NDArray[np.floating] | None:
@@ -249,7 +242,7 @@ def read_observation(inputs: str | Path | Sequence[str | Path]) -> Observation:
     """
     association = resolve_inputs(inputs)
     exposures = read_exposures(association.paths)
-    name = association.product_name or _common_name([exposure.name for exposure in exposures])
+    name = association.product_name or common_name([exposure.name for exposure in exposures])
     return Observation(
         exposures, name, association.asn_id, association.asn_pool, association.asn_table, tuple(association.paths)
     )
@@ -303,14 +296,14 @@ def _identity(segment: Segment) -> tuple[str, ...]:
     """Return what the segments of one exposure have in common; sorts by exposure, then detector."""
     keys = [str(segment.header(key, "")) for key in _IDENTITY]
     detector = str(segment.header("DETECTOR", ""))
-    stem = "" if keys[0] and keys[-1] else _SEGMENT_WORD.sub("", segment.stem)
+    stem = "" if keys[0] and keys[-1] else without_segment(segment.stem)
     return (*keys, stem, detector)
 
 
 def _checked_segments(paths: Sequence[str | Path]) -> list[Segment]:
     """Return the headers of files that belong to one observation."""
     segments = [segment for path in paths for segment in read_segments(path)]
-    _check_equal(segments, _EQUAL_IN_OBSERVATION, "an observation")
+    check_observation(segments)
     return segments
 
 
@@ -339,10 +332,10 @@ def _join(segments: list[Segment]) -> Exposure:
             raise InputError(f"differs from {first.path.name} in the planes it has ({odd})", segment.path)
     if len({segment.n_slits for segment in ordered}) > 1:
         raise InputError(f"holds {ordered[-1].n_slits} slits, {first.path.name} {first.n_slits}", ordered[-1].path)
-    _check_equal(ordered, _EQUAL_IN_EXPOSURE, "one exposure")
-    name = _exposure_name(ordered)
-    _check_continuity(ordered, name)
-    _warn_missing_planes(ordered)
+    check_exposure(ordered)
+    name = exposure_name(ordered)
+    check_continuity(ordered, name)
+    warn_missing_planes(ordered)
     return Exposure(
         name=name,
         mode=first.mode,
@@ -354,94 +347,3 @@ def _join(segments: list[Segment]) -> Exposure:
         bunit=str(first.sci.get("BUNIT", "") or "").strip(),
         times=concatenate_times(tuple(segment.times for segment in ordered)),
     )
-
-
-def _check_equal(segments: Sequence[Segment], keys: tuple[str, ...], whole: str) -> None:
-    """Raise if a keyword differs between segments."""
-    first = segments[0]
-    for segment in segments[1:]:
-        for key in keys:
-            here, there = segment.header(key), first.header(key)
-            if here != there:
-                raise InputError(
-                    f"{key} = {here!r}, but {there!r} in {first.path.name}; {whole} has one {key}: run them apart",
-                    segment.path,
-                )
-
-
-def _check_continuity(segments: tuple[Segment, ...], name: str) -> None:
-    """Raise if segments hold the same integrations; warn of those that none holds."""
-    missing: list[str] = []
-    for a, b in pairwise(segments):
-        if b.int_start < a.int_stop:
-            raise InputError(
-                f"starts at integration {b.int_start}, but {a.path.name} of the same exposure holds"
-                f" {a.int_start}-{a.int_stop - 1}; give each integration once",
-                b.path,
-            )
-        if b.int_start > a.int_stop:
-            between = "" if b.number - a.number <= 1 else f" (segment {_span(a.number + 1, b.number - 1)})"
-            missing.append(f"{_span(a.int_stop, b.int_start - 1)}{between}")
-    total = segments[0].header("NINTS")
-    if isinstance(total, int) and total >= segments[-1].int_stop - 1:
-        if segments[0].int_start > 1:
-            missing.insert(0, _span(1, segments[0].int_start - 1))
-        if total >= segments[-1].int_stop:
-            missing.append(_span(segments[-1].int_stop, total))
-    if missing:
-        warnings.warn(
-            f"{segments[0].path.parent / name}: integrations {', '.join(missing)} are in none of the"
-            f" {len(segments)} files given; the others are reduced without them",
-            Tso3Warning,
-            stacklevel=4,
-        )
-
-
-def _warn_missing_planes(segments: tuple[Segment, ...]) -> None:
-    """Warn of variances without which errors in time cannot be told apart (VAR_FLAT does not scatter in time)."""
-    lacking = [name for name in ("VAR_POISSON", "VAR_RNOISE") if name not in segments[0].planes]
-    if lacking:
-        warnings.warn(
-            f"{segments[0].path}: has no {' and no '.join(lacking)}; taken as zero", Tso3Warning, stacklevel=4
-        )
-
-
-def _span(first: int, last: int) -> str:
-    return f"{first}" if first == last else f"{first}-{last}"
-
-
-def _exposure_name(segments: tuple[Segment, ...]) -> str:
-    """Return the stem that segments share, without the number of the segment."""
-    stems = [_SEGMENT_WORD.sub("", segment.stem) for segment in segments]
-    return stems[0] if len(set(stems)) == 1 else _common_name(stems)
-
-
-def _common_name(names: Sequence[str]) -> str:
-    """
-    Return what names share at their beginning, up to a separator.
-
-    Parameters
-    ----------
-    names : sequence of str
-        At least one.
-
-    Returns
-    -------
-    common : str
-        ``tso3`` if they share nothing.
-
-    Examples
-    --------
-    >>> from tso3.io.exposure import _common_name
-    >>> _common_name(["jw01366003001_04101_00001_nrs1", "jw01366003001_04101_00001_nrs2"])
-    'jw01366003001_04101_00001'
-    """
-    if len(set(names)) == 1:
-        return names[0]
-    low, high = min(names), max(names)
-    differ = (i for i, pair in enumerate(zip(low, high, strict=False)) if len(set(pair)) > 1)
-    prefix = low[: next(differ, len(low))]
-    if all(name == prefix or name[len(prefix)] in "_-." for name in names):
-        return prefix.rstrip("_-.") or "tso3"
-    cut = max(prefix.rfind(mark) for mark in "_-.")
-    return prefix[: max(cut, 0)].rstrip("_-.") or "tso3"

@@ -7,6 +7,7 @@ with planes of its own, told apart by EXTVER. It is read as that many segments, 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,10 @@ from tso3.modes import Mode, mode_of, refusal
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["PLANES", "REQUIRED_PLANES", "Plane", "Segment", "read_segment", "read_segments"]
+__all__ = ["MULTI_SLIT", "PLANES", "REQUIRED_PLANES", "Plane", "Segment", "read_segment", "read_segments"]
+
+MULTI_SLIT = "MultiSlitModel"
+"""DATAMODL of files with slits of their own, even if there is but one."""
 
 PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 """Planes with one value per pixel and integration, by EXTNAME."""
@@ -28,7 +32,7 @@ REQUIRED_PLANES = ("SCI", "ERR", "DQ")
 """Without these a file cannot be reduced; variances may be missing."""
 
 _TOP_BIT = 2**31
-_MULTI_SLIT = "MultiSlitModel"
+_SUFFIX = re.compile(r"_calints$|(_[aco]\d{3,4})?_crfints$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,10 @@ class Segment:
         EXTVER of its planes, where the file holds several slits; else 1.
     n_slits : int
         Slits in the file.
+    marker : str
+        What its products' names say besides: which integrations it was cut to; mostly nothing.
+    own_times : bool
+        True if ``times`` are not those of the file's INT_TIMES: it was cut, or the user gave others.
     """
 
     path: Path
@@ -98,6 +106,8 @@ class Segment:
     times: IntTimes
     slit: int = 1
     n_slits: int = 1
+    marker: str = ""
+    own_times: bool = False
 
     @property
     def primary(self) -> fits.Header:
@@ -111,8 +121,14 @@ class Segment:
 
     @property
     def stem(self) -> str:
-        """File name without ``.fits`` and without ``_calints``."""
-        return self.path.name.removesuffix(".fits").removesuffix("_calints")
+        """File name without suffix (``_calints``, or ``_o003_crfints``), with the marker of a part."""
+        name = _SUFFIX.sub("", self.path.name.removesuffix(".fits"))
+        return name + self.marker
+
+    @property
+    def flagged(self) -> bool:
+        """Whether its outliers are flagged already: it is a ``crfints``."""
+        return str(self.header("S_OUTLIR", "")).upper() == "COMPLETE"
 
     @property
     def int_stop(self) -> int:
@@ -132,6 +148,11 @@ class Segment:
     def hdu(self, name: str) -> Hdu | None:
         """Return the unit of that EXTNAME (of this slit, where the file has several), or None."""
         return next((h for h in self.hdus if h.name == name and self._has(h)), None)
+
+    @property
+    def in_tree(self) -> int | None:
+        """Which of the slits of its ASDF tree it is, from 1; None where the model has no slits."""
+        return self.slit if self.model_type == MULTI_SLIT else None
 
     def _has(self, hdu: Hdu) -> bool:
         return self.n_slits == 1 or hdu.version == self.slit
@@ -174,7 +195,7 @@ def read_segments(path: str | Path) -> tuple[Segment, ...]:
     primary = hdus[0].header
     mode = _check_mode(primary, path)
     model = header_value(primary, "DATAMODL", str, path) or ""
-    versions = [hdu.version for hdu in hdus if hdu.name == "SCI"] if model == _MULTI_SLIT else []
+    versions = [hdu.version for hdu in hdus if hdu.name == "SCI"] if model == MULTI_SLIT else []
     several = len(versions) > 1
     if several and (mode.is_imaging or len(set(versions)) < len(versions)):
         raise InputError(f"holds {len(versions)} SCI planes, which are not the slits of one exposure", path)

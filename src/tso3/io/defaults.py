@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from tso3.io.reference_files import Aperture1D
 
-__all__ = ["APERTURES", "OF_SUBARRAY", "OTHERS", "SOURCES", "apertures_of", "described"]
+__all__ = ["APERTURES", "OF_SUBARRAY", "OTHERS", "SOURCES", "STRIPE", "apertures_of", "described"]
 
 APERTURES: dict[str, tuple[Aperture1D, ...]] = {
     "NRS_BRIGHTOBJ": (
@@ -74,8 +74,10 @@ SOURCES: dict[str, str] = {
     ),
     "NRC_TSGRISM": (
         "rows 26 to 42, background 9 pixels and more away, rows 4 to 25 and 43 to 63: the source is at row 34 of the"
-        " cutout whatever the subarray (jwst 3.0.0, extract_2d for TSGRISM; spacetelescope/jwst issues 1235, 1710), half width 8 and order 0 as in Eureka!'s NIRCam"
-        " control file (kevin218/Eureka, demos/JWST/S3_nircam_wfss_template.ecf)"
+        " cutout whatever the subarray (jwst 3.0.0, extract_2d for TSGRISM; spacetelescope/jwst issues 1235, 1710),"
+        " half width 8 and order 0 as in Eureka!'s NIRCam"
+        " control file (kevin218/Eureka, demos/JWST/S3_nircam_wfss_template.ecf); stripes (Dispersed Hartmann Sensor):"
+        " our choice, half of the 40 rows of a stripe, since no other program extracts them"
     ),
     "MIR_LRS-SLITLESS": (
         "columns 30 to 41: jwst_miri_extract1d_0006.json, as cited in the JWST documentation; background 11 to 23"
@@ -86,6 +88,18 @@ SOURCES: dict[str, str] = {
 
 OTHERS: dict[tuple[str, str], str] = {}
 """What the built-in default of another kind of reference is and where it is from, by kind and EXP_TYPE."""
+
+
+STRIPE = Aperture1D(
+    id="ANY",
+    dispaxis=1,
+    extract_width=19.0,
+    use_source_posn=False,
+    bkg_offsets=((-18.0, -13.0), (13.0, 18.0)),
+    bkg_fit="poly",
+    bkg_order=0,
+)
+"""Aperture of a stripe of NIRCam's Dispersed Hartmann Sensor, about the trace of its light: our choice."""
 
 
 def apertures_of(exp_type: str, subarray: str | None) -> tuple[Aperture1D, ...]:
@@ -140,6 +154,8 @@ def described(kind: str, exp_type: str) -> str:
     parts = [_aperture(each) for each in APERTURES[exp_type]]
     for (mode, subarray), apertures in OF_SUBARRAY.items():
         parts += [f"{subarray}: {_aperture(each)}" for each in apertures if mode == exp_type]
+    if exp_type == "NRC_TSGRISM":
+        parts.append(f"stripes: {_aperture(STRIPE)}")
     return "; ".join([*parts, f"source: {SOURCES[exp_type]}"])
 
 

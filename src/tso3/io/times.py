@@ -27,7 +27,7 @@ _COLUMNS = {
     "mid_bjd_tdb": "int_mid_BJD_TDB",
     "end_bjd_tdb": "int_end_BJD_TDB",
 }
-_SOURCES = ("INT_TIMES", "header", "none")
+_SOURCES = ("user", "INT_TIMES", "header", "none")
 _DAY = 86400.0
 
 
@@ -46,7 +46,7 @@ class IntTimes:
         Barycentric time (TDB) as the archive's columns hold it: BJD - 2400000.5 [day]; NaN where unknown.
     source : str
         ``"INT_TIMES"`` if all come from that table, ``"header"`` if any was computed from header keywords,
-        ``"none"`` if any is unknown.
+        ``"none"`` if any is unknown, ``"user"`` if all were given by the user.
     """
 
     int_num: NDArray[np.int64]
@@ -60,6 +60,11 @@ class IntTimes:
 
     def __len__(self) -> int:
         return int(self.int_num.size)
+
+    @staticmethod
+    def arrays() -> tuple[str, ...]:
+        """Return the names of the arrays."""
+        return _ARRAYS
 
     def slice(self, start: int, stop: int) -> IntTimes:
         """Return the times of the integrations ``start`` to ``stop`` (0-based index in this record, half-open)."""
@@ -188,7 +193,7 @@ def _tree_columns(hdus: tuple[Hdu, ...], path: Path, wanted: tuple[str, ...]) ->
     """
     from tso3.io.wavelength import read_tree
 
-    if sum(hdu.name == "SCI" for hdu in hdus) < 2:
+    if hdus[0].header.get("DATAMODL") != "MultiSlitModel":
         return {}
     table = read_tree(path).get("int_times")
     names = getattr(getattr(table, "dtype", None), "names", None) or ()

@@ -56,7 +56,7 @@ def read_wavelength(segment: Segment) -> NDArray[np.floating] | None:
                 raise InputError(f"WAVELENGTH has shape {plane.shape}, SCI {(segment.ny, segment.nx)}", segment.path)
             if np.any(plane != 0.0):
                 return plane
-    wcs = read_wcs(segment.path, segment.slit if segment.n_slits > 1 else None)
+    wcs = read_wcs(segment.path, segment.in_tree)
     return None if wcs is None else wavelength_of_grid(wcs, segment.ny, segment.nx)
 
 

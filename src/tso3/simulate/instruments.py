@@ -309,6 +309,8 @@ class Instrument:
         Imaging: place of the star relative to the middle of the subarray, (x, y) [pixel].
     defocus : float
         Imaging: waves of defocus that a weak lens adds, at 2.12 micron, centre to edge of the pupil.
+    flicker : float
+        Part of the common read noise of a line (1/f) that stage 1 leaves (clean_flicker_noise and kin).
     """
 
     exp_type: str
@@ -352,6 +354,7 @@ class Instrument:
     field_point: tuple[float, float] | None = None
     source_offset: tuple[float, float] = (0.0, 0.0)
     defocus: float = 0.0
+    flicker: float = 1.0
 
     @property
     def is_blanked(self) -> bool:

@@ -117,7 +117,7 @@ class Renderer:
     def _noise(self, i_int: int, poisson: np.ndarray, read: np.ndarray) -> np.ndarray:
         """Return photon and read noise of the rate; a part of the read noise is common to lines (1/f)."""
         scene = self.scene
-        share = scene.options.one_over_f
+        share = scene.options.one_over_f * scene.instrument.flicker
         rng = stream(scene.options.seed, *scene.key, 4, i_int)
         rng.standard_normal(dtype=np.float32, out=self._normal)
         noise = np.sqrt(poisson + np.float32(1 - share**2) * read) * self._normal

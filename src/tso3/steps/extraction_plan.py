@@ -23,6 +23,7 @@ from tso3.io.reference_files import read_apcorr, read_extract1d
 from tso3.io.wavelength import pixel_scale
 from tso3.parameters import Extract1D
 from tso3.steps.extraction_setup import ExtractionSetup, choose_aperture, set_up, spectral_order, target_name
+from tso3.steps.stripes import stripe_setup
 
 if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
@@ -150,12 +151,16 @@ def prepare(
             Tso3Warning,
             stacklevel=3,
         )
-    setups = _setups(exposure, references, parameters)
+    setups = _setups(exposure, references, parameters, model)
     return tuple(_plan(exposure, references, parameters, model, setup) for setup in setups)
 
 
-def _setups(exposure: Exposure, references: References, parameters: Extract1D) -> tuple[ExtractionSetup, ...]:
-    """Return where the spectra of an exposure are, for modes with one spectrum from the extract1d reference."""
+def _setups(
+    exposure: Exposure, references: References, parameters: Extract1D, model: ExposureModel | None
+) -> tuple[ExtractionSetup, ...]:
+    """Return where the spectra of an exposure are: one from the extract1d reference, or as the mode has its own."""
+    if exposure.stripe:
+        return (stripe_setup(exposure, references, parameters, model),)
     path = references.path("extract1d")
     order = spectral_order(exposure)
     aperture = None

@@ -111,8 +111,8 @@ def _default(value: float | None, default: float) -> float:
 
 
 def target_name(exposure: Exposure) -> str:
-    """Return the name that apertures are chosen by: the slit's for NRS_BRIGHTOBJ, else the EXP_TYPE, as the archive."""
-    name = exposure.slit_name if exposure.mode.exp_type == "NRS_BRIGHTOBJ" else None
+    """Return the name of a spectrum: the slit's for NRS_BRIGHTOBJ and stripes, else the EXP_TYPE, as the archive."""
+    name = exposure.slit_name if exposure.mode.exp_type == "NRS_BRIGHTOBJ" else exposure.stripe or None
     return exposure.mode.exp_type if name is None else name
 
 
@@ -157,7 +157,11 @@ def choose_aperture(apertures: Sequence[Aperture1D], name: str, order: int, path
 
 
 def set_up(
-    exposure: Exposure, aperture: Aperture1D | None, parameters: Extract1D, path: Path | None = None
+    exposure: Exposure,
+    aperture: Aperture1D | None,
+    parameters: Extract1D,
+    path: Path | None = None,
+    trace: NDArray[np.float64] | None = None,
 ) -> ExtractionSetup:
     """
     Return where the spectrum of an exposure is extracted.
@@ -172,6 +176,8 @@ def set_up(
         What the user says, which takes precedence.
     path : Path, optional
         The reference, for messages.
+    trace : ndarray, shape (n_wave,), optional
+        Row of the source in every column, where it is known from elsewhere than the WCS [pixel].
 
     Returns
     -------
@@ -191,7 +197,9 @@ def set_up(
     """
     frame = _frame(exposure)
     chosen = Aperture1D(use_source_posn=False) if aperture is None else aperture
-    offset, trace = _source_offset(exposure, frame, chosen, parameters)
+    offset = 0.0
+    if trace is None:
+        offset, trace = _source_offset(exposure, frame, chosen, parameters)
     if aperture is not None and parameters.position_offset != 0.0:
         offset += parameters.position_offset
         trace = None if trace is None else trace + parameters.position_offset

@@ -6,8 +6,9 @@ Sums are taken block by block while the spectra pass; only numbers per integrati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ from tso3.parameters import WhiteLight
 
 if TYPE_CHECKING:
     from astropy.table import QTable
+    from astropy.units import Unit
 
-__all__ = ["WhiteLightCurve", "band_limits", "table"]
+__all__ = ["CombinedCurve", "WhiteLightCurve", "band_limits", "combine", "table"]
 
 
 def band_limits(
@@ -70,6 +72,10 @@ def band_limits(
         rows[0].shortest if shortest is None else shortest,
         rows[0].longest if longest is None else longest,
     )
+
+
+Key = tuple[tuple[str, ...], int]
+"""Exposure and number of the integration."""
 
 
 class WhiteLightCurve:
@@ -162,6 +168,61 @@ class WhiteLightCurve:
         return np.array([float((row * light).sum() / whole) for row in lost])
 
 
+@dataclass(frozen=True)
+class CombinedCurve:
+    """
+    The light of all stripes of an exposure: the sum of their curves.
+
+    Attributes
+    ----------
+    exposure : Exposure
+        The first stripe, which has the times of all.
+    flux, flux_error, flat_error, limit_variance, missing_fraction : ndarray of float64, shape (n_int,)
+        As in `WhiteLightCurve`; NaN in integrations in which one of the stripes is unknown. Errors of stripes are taken
+        as independent, that of the flat field too: its pixels are others.
+    n_valid : ndarray of int64, shape (n_int,)
+        Samples in the sum.
+    """
+
+    exposure: Exposure
+    flux: NDArray[np.float64]
+    flux_error: NDArray[np.float64]
+    flat_error: NDArray[np.float64]
+    limit_variance: NDArray[np.float64]
+    missing_fraction: NDArray[np.float64]
+    n_valid: NDArray[np.int64]
+
+
+def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
+    """
+    Return the sum of the light curves of all stripes of one exposure.
+
+    Parameters
+    ----------
+    curves : sequence of WhiteLightCurve
+        At least one, of the same integrations.
+
+    Returns
+    -------
+    combined : CombinedCurve
+        The share of missing light is the mean of the stripes', weighted by their light.
+    """
+    flux = np.stack([curve.flux for curve in curves])
+    total = flux.sum(axis=0)
+    missing = np.stack([curve.missing_fraction for curve in curves])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (missing * flux).sum(axis=0) / total
+    return CombinedCurve(
+        exposure=curves[0].exposure,
+        flux=total,
+        flux_error=np.sqrt(np.sum([curve.flux_error**2 for curve in curves], axis=0)),
+        flat_error=np.sqrt(np.sum([curve.flat_error**2 for curve in curves], axis=0)),
+        limit_variance=np.sum([curve.limit_variance for curve in curves], axis=0),
+        missing_fraction=share,
+        n_valid=np.sum([curve.n_valid for curve in curves], axis=0),
+    )
+
+
 def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable:
     """
     Return the white-light table: the archive's columns, and beside each flux what it is worth.
@@ -181,7 +242,8 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
     table : QTable
         ``MJD_UTC``, ``BJD_TDB`` (which holds BJD - 2400000.5), ``whitelight_flux``, with the detector and the order in
         the name where the archive has them. NaN where a detector lacks an integration. Ours: the temporal error, that
-        of the flat field (which does not scatter in time), the photon limit, samples, and share of missing light.
+        of the flat field (which does not scatter in time), the photon limit, samples, and share of missing light; and
+        where an exposure has several stripes, beside their sum the same columns for each, ``_stripe_1`` in the name.
     """
     from astropy import units as u
     from astropy.table import QTable
@@ -202,20 +264,46 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
         for order in orders:
             of_order = [curve for curve in of_detector if curve.header.spectral_order == order]
             middle = f"_order_{order}" if len(orders) > 1 else ""
-            for name, values in (
-                ("whitelight_flux", [(curve, curve.flux) for curve in of_order]),
-                ("whitelight_flux_error", [(curve, curve.flux_error) for curve in of_order]),
-                ("whitelight_flux_error_flat", [(curve, curve.flat_error) for curve in of_order]),
-                ("photon_limit", [(curve, np.sqrt(curve.limit_variance)) for curve in of_order]),
-            ):
-                column = _placed(rows, values)
-                light[f"{name}{middle}{suffix}"] = column if unit is None else column << unit
-            counts = _placed(rows, [(curve, curve.n_valid.astype(float)) for curve in of_order])
-            light[f"n_valid{middle}{suffix}"] = np.nan_to_num(counts).astype(np.int64)
-            missing = [(curve, curve.missing_fraction) for curve in of_order]
-            light[f"missing_fraction{middle}{suffix}"] = _placed(rows, missing)
+            for which, part in _parts(of_order).items():
+                end = f"{middle}{which}{suffix}"
+                light.update({f"{name}{end}": column for name, column in _columns(rows, part, unit).items()})
     light.meta["number_of_integrations"] = len(light)
     return light
+
+
+def _parts(curves: Sequence[WhiteLightCurve]) -> dict[str, Sequence[WhiteLightCurve | CombinedCurve]]:
+    """Return curves by what their columns are called: those of stripes and their sum, of channels, or simply all."""
+    if not curves or (not curves[0].exposure.stripe and len({curve.header.slit_name for curve in curves}) < 2):
+        return {"": curves}
+    kind = "stripe" if curves[0].exposure.stripe else "channel"
+    parts: dict[str, list[WhiteLightCurve | CombinedCurve]] = {}
+    exposures: dict[str, list[WhiteLightCurve]] = {}
+    for curve in curves:
+        exposures.setdefault(curve.exposure.name, []).append(curve)
+        parts.setdefault(f"_{kind}_{curve.header.slit_name}", []).append(curve)
+    if kind == "channel":
+        return dict(parts)
+    combined = [combine(part) for part in exposures.values()]
+    return {"": combined, **(parts if len(parts) > 1 else {})}
+
+
+def _columns(
+    rows: Mapping[Key, int], curves: Sequence[WhiteLightCurve | CombinedCurve], unit: Unit | None
+) -> dict[str, Any]:
+    """Return the columns of one light curve by the first part of their names."""
+    columns: dict[str, Any] = {}
+    for name, values in (
+        ("whitelight_flux", [(curve, curve.flux) for curve in curves]),
+        ("whitelight_flux_error", [(curve, curve.flux_error) for curve in curves]),
+        ("whitelight_flux_error_flat", [(curve, curve.flat_error) for curve in curves]),
+        ("photon_limit", [(curve, np.sqrt(curve.limit_variance)) for curve in curves]),
+    ):
+        column = _placed(rows, values)
+        columns[name] = column if unit is None else column << unit
+    counts = _placed(rows, [(curve, curve.n_valid.astype(float)) for curve in curves])
+    columns["n_valid"] = np.nan_to_num(counts).astype(np.int64)
+    columns["missing_fraction"] = _placed(rows, [(curve, curve.missing_fraction) for curve in curves])
+    return columns
 
 
 def _metadata(exposure: Exposure) -> dict[str, object]:
@@ -227,9 +315,6 @@ def _metadata(exposure: Exposure) -> dict[str, object]:
         "pupil": exposure.pupil,
         "target_name": exposure.header("TARGNAME"),
     }
-
-
-Key = tuple[tuple[str, ...], int]
 
 
 def _keys(exposure: Exposure) -> list[Key]:
@@ -250,7 +335,9 @@ def _rows(curves: Sequence[WhiteLightCurve]) -> dict[Key, int]:
     return {key: row for row, key in enumerate(ordered)}
 
 
-def _placed(rows: dict[Key, int], values: Sequence[tuple[WhiteLightCurve, NDArray[np.float64]]]) -> NDArray[np.float64]:
+def _placed(
+    rows: Mapping[Key, int], values: Sequence[tuple[WhiteLightCurve | CombinedCurve, NDArray[np.float64]]]
+) -> NDArray[np.float64]:
     column = np.full(len(rows), np.nan)
     for curve, array in values:
         column[[rows[key] for key in _keys(curve.exposure)]] = array

@@ -295,6 +295,8 @@ class Instrument:
         Pixel size [micron].
     striping_axis : int
         Array axis along which the common read noise of a line (1/f) is constant.
+    stripe_parts : int
+        Parts of a line (outputs side by side) that each have their own common read noise.
     reference_columns, reference_rows : tuple of int
         Columns and rows of reference pixels.
     sharpest : float
@@ -346,6 +348,7 @@ class Instrument:
     afterglow: float = 0.003
     pixel_microns: float = 18.0
     striping_axis: int = 0
+    stripe_parts: int = 1
     reference_columns: tuple[int, ...] = ()
     reference_rows: tuple[int, ...] = ()
     sharpest: float = 0.0

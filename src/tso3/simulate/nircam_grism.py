@@ -137,6 +137,7 @@ def _record(name: str, setting: _Filter) -> Instrument:
         noutputs=4,
         v2v3=(50.8, -556.4),
         striping_axis=1,
+        stripe_parts=4,
         reference_columns=(0, 1, 2, 3, -4, -3, -2, -1),
         reference_rows=(0, 1, 2, 3),
         blank_outside=True,

@@ -123,9 +123,11 @@ class Renderer:
         noise = np.sqrt(poisson + np.float32(1 - share**2) * read) * self._normal
         if share:
             axis = scene.instrument.striping_axis
-            common = rng.standard_normal(scene.shape[1 - axis], dtype=np.float32)
+            parts = scene.instrument.stripe_parts
+            common = rng.standard_normal((scene.shape[1 - axis], parts), dtype=np.float32)
             common *= np.float32(share) * np.sqrt(np.mean(self._read))
-            noise += common[None, :] if axis == 0 else common[:, None]
+            lines = np.repeat(common, -(-scene.shape[axis] // parts), axis=1)[:, : scene.shape[axis]]
+            noise += lines.T if axis == 0 else lines
         return noise
 
     def _hits(

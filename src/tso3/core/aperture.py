@@ -41,7 +41,7 @@ class PhotometryQuality(IntFlag):
     DOUBTFUL_CENTROID = 64
     """The position was measured on a source below 5 sigma, or with too much of its light on bad pixels."""
     NO_FIT = 128
-    """The Gaussian could not be fitted."""
+    """The Gaussian could not be fitted, or a width ended at its bound: the light is no Gaussian."""
     PLANNED_POSITION = 256
     """No integration gave a position; the aperture sits where the telescope was to point."""
 

@@ -14,6 +14,7 @@ from tso3.report.style import colour_of
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 __all__ = ["BoxAperture", "CircularAperture", "MaskAperture", "plot_median_image", "plot_spectrum"]
 
@@ -97,7 +98,7 @@ def plot_median_image(
     image : array_like, shape (ny, nx)
         For example the median of the integrations. NaN is grey.
     apertures : sequence of BoxAperture, CircularAperture or MaskAperture, optional
-        Drawn as lines.
+        Drawn as lines. With circles the axes show what lies around them, with square pixels and faint light stretched.
     unit : str, optional
         Unit of the image, for the colour bar.
 
@@ -116,11 +117,13 @@ def plot_median_image(
     shown = ax.imshow(values, origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, interpolation="nearest")
     artists: list[Artist] = [shown]
     labels: dict[str, str] = {}
+    drawn: set[str] = set()
     for aperture in apertures:
         colour = labels.setdefault(aperture.label, ("white", "#56B4E9", "#E69F00")[len(labels) % 3])
         if isinstance(aperture, CircularAperture):
             circle = Circle((aperture.x, aperture.y), aperture.radius, fill=False, ec=colour, lw=0.9)
-            ax.add_patch(circle).set_label(aperture.label)
+            ax.add_patch(circle).set_label(aperture.label if aperture.label not in drawn else "_nolegend_")
+            drawn.add(aperture.label)
             artists.append(circle)
             continue
         if isinstance(aperture, MaskAperture):
@@ -129,12 +132,38 @@ def plot_median_image(
         for edge, label in ((aperture.lower, aperture.label), (aperture.upper, None)):
             x, y = (edge, aperture.dispersion) if aperture.vertical else (aperture.dispersion, edge)
             artists += ax.plot(x, y, color=colour, lw=0.9, label=label)
+    circles = [aperture for aperture in apertures if isinstance(aperture, CircularAperture)]
+    if circles:
+        _zoom(ax, shown, values, circles)
     ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
     if apertures:
         ax.legend(loc="upper right", labelcolor="white")
     if ax.figure is not None:
         ax.figure.colorbar(shown, ax=ax, label=unit, pad=0.01)
     return artists
+
+
+def _zoom(ax: Axes, shown: AxesImage, values: NDArray[np.float64], circles: Sequence[CircularAperture]) -> None:
+    """Show what lies around circles: square pixels, and colours that go with the inverse hyperbolic sine."""
+    from matplotlib.colors import AsinhNorm
+
+    x, y = circles[0].x, circles[0].y
+    if not (np.isfinite(x) and np.isfinite(y)):
+        return
+    reach = max(1.15 * max(circle.radius for circle in circles), 8.0)
+    limits = [
+        (max(at - reach, -0.5), min(at + reach, n - 0.5)) for at, n in ((x, values.shape[1]), (y, values.shape[0]))
+    ]
+    if any(low >= high for low, high in limits):
+        return
+    ax.set(xlim=limits[0], ylim=limits[1], aspect="equal")
+    (left, right), (bottom, top) = ((int(np.ceil(low)), int(high) + 1) for low, high in limits)
+    near = values[bottom:top, left:right]
+    near = near[np.isfinite(near)]
+    if near.size:
+        low, middle, high = np.percentile(near, [1, 50, 99.9])
+        noise = 1.4826 * float(np.median(np.abs(near - middle)))
+        shown.set_norm(AsinhNorm(linear_width=max(3 * noise, (high - low) * 1e-3, 1e-30), vmin=low, vmax=high))
 
 
 def _outline(ax: Axes, aperture: MaskAperture, colour: str) -> Artist:

@@ -12,7 +12,7 @@ from tso3.report.style import figure, write_png
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from tso3.result import RunResult
+    from tso3.result import DetectorView, RunResult
 
 __all__ = ["write_detectors", "write_light_curve"]
 
@@ -49,15 +49,21 @@ def write_light_curve(result: RunResult, *, mid_transit: float | None = None) ->
         plot_white_light(axes[0], curves, mid_transit=mid_transit)
         if spectra:
             _plot_median_spectra(axes[1], spectra)
-        return write_png(page, _named(result, tables[0], tables[0].stem.rsplit("_", 1)[1]))
+        return write_png(page, _named(result, tables[0]))
 
 
-def _named(result: RunResult, table: Path, suffix: str) -> Path:
-    """Return the path of a figure: the product's name, without the detector if it shows several tables."""
-    stem = table.name.rsplit("_", 1)[0]
+def _height(view: DetectorView) -> float:
+    """Return the height of a panel [inch]: images are drawn with square pixels, spectra fill the width."""
+    ny, nx = view.image.shape
+    return 5.0 if view.circles else min(max(7.0 * ny / nx, 1.6), 6.5)
+
+
+def _named(result: RunResult, table: Path, suffix: str | None = None) -> Path:
+    """Return the path of a figure: the table's, without the detector if there are several, or with another suffix."""
+    stem = table.stem
     if len(result.photometry) > 1:
-        stem = stem.removesuffix(f"-{next(iter(result.photometry)).lower()}")
-    return table.with_name(f"{stem}_{suffix}.png")
+        stem = stem.replace(f"-{next(iter(result.photometry)).lower()}_phot", "_phot")
+    return table.with_name(f"{stem}.png" if suffix is None else f"{stem.rsplit('_', 1)[0]}_{suffix}.png")
 
 
 def _curves(result: RunResult) -> list[LightCurve]:
@@ -87,8 +93,7 @@ def write_detectors(result: RunResult) -> Path | None:
     tables = [*result.products.get("whtlt", ()), *result.products.get("phot", ())]
     if not result.views or not tables:
         return None
-    shapes = [view.image.shape for view in result.views]
-    heights = [min(max(7.0 * ny / nx, 1.6), 6.5) for ny, nx in shapes]
+    heights = [_height(view) for view in result.views]
     with figure(7.0, sum(heights) + 0.7 * len(heights)) as page:
         axes = page.subplots(len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
         for ax, view in zip(axes, result.views, strict=True):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tso3.core.aperture import PhotometryQuality, Treatment, photometry_of, sum_apertures
 from tso3.core.centroid import Box, Centroids, find_centroids, median_position
-from tso3.core.gaussian import FIT_METHODS, GaussianFits, fit_gaussians
+from tso3.core.gaussian import FIT_METHODS, FWHM_TO_SIGMA, GaussianFits, fit_gaussians
 from tso3.core.images import Images
 from tso3.errors import InputError, Tso3Warning
 from tso3.steps.photometry_layout import choose_layout, without_reference_pixels
@@ -67,6 +67,8 @@ __all__ = [
 ]
 
 _DOUBTFUL_BELOW = 5.0
+_BAD_SHARE = 0.01
+_AT_BOUND = 0.999
 
 
 def prepare(
@@ -316,18 +318,26 @@ def _measure(plan: PhotometryPlan, images: Images, start: int, piece: slice, k: 
     else:
         method = FIT_METHODS[plan.parameters.psf_fit]
         fits = fit_gaussians(images, found.background, found.x, found.y, plan.layout.fit, method)
-    return SourceTrack(found.x, found.y, fits.width_x, fits.width_y, fits.flux, _position_quality(found, fits))
+    return SourceTrack(found.x, found.y, fits.width_x, fits.width_y, fits.flux, _position_quality(plan, found, fits))
 
 
-def _position_quality(found: Centroids, fits: GaussianFits) -> NDArray[np.int64]:
-    """Return the bits that concern the position."""
+def _position_quality(plan: PhotometryPlan, found: Centroids, fits: GaussianFits) -> NDArray[np.int64]:
+    """
+    Return the bits that concern the position.
+
+    Bad pixels beside the source make a centroid doubtful if there are more than a hundredth of the aperture's: one, but
+    for weak lenses. A width at its bound says that the light is no Gaussian.
+    """
     lost = ~np.isfinite(found.x)
     with np.errstate(invalid="ignore"):
         faint = ~(found.total >= _DOUBTFUL_BELOW * found.error)
+        bound = _AT_BOUND * plan.layout.fit * FWHM_TO_SIGMA
+        shapeless = ~(np.maximum(fits.width_x, fits.width_y) < bound)
+    n_allowed = _BAD_SHARE * np.pi * plan.layout.sizes.radius**2
     quality = np.zeros(found.x.size, np.int64)
     quality[lost] |= PhotometryQuality.NO_CENTROID
-    quality[~lost & (faint | (found.n_bad > 0))] |= PhotometryQuality.DOUBTFUL_CENTROID
-    quality[~np.isfinite(fits.width_x)] |= PhotometryQuality.NO_FIT
+    quality[~lost & (faint | (found.n_bad > n_allowed))] |= PhotometryQuality.DOUBTFUL_CENTROID
+    quality[shapeless] |= PhotometryQuality.NO_FIT
     return quality
 
 

@@ -181,10 +181,12 @@ def pixel_scale(wcs: WCS, ra: float, dec: float, wavelength: float, dispersion_a
     """
     Return the size of a pixel across dispersion.
 
+    Through NIRCam's grism all pixels see the one place of the star; there it is the size without the grism.
+
     Parameters
     ----------
     wcs : gwcs.WCS
-        With an inverse.
+        With an inverse, or with the frame ``direct_image`` of a grism.
     ra, dec, wavelength : float
         Where: degrees and micron.
     dispersion_axis : int
@@ -197,12 +199,19 @@ def pixel_scale(wcs: WCS, ra: float, dec: float, wavelength: float, dispersion_a
     """
     from astropy.coordinates import angular_separation
 
-    try:
-        x, y = (float(value) for value in wcs.invert(ra, dec, wavelength, with_bounding_box=False)[:2])
-    except NotImplementedError:
-        return None
     step = (0.0, 1.0) if dispersion_axis == 1 else (1.0, 0.0)
-    xs, ys = np.array([x, x + step[0]]), np.array([y, y + step[1]])
-    ras, decs = (np.radians(np.asarray(value, np.float64)) for value in wcs(xs, ys, with_bounding_box=False)[:2])
+    if "direct_image" in wcs.available_frames:
+        to_direct = wcs.get_transform(wcs.available_frames[0], "direct_image")
+        x, y, *other = (float(value) for value in to_direct(0.0, 0.0))
+        world = wcs.get_transform("direct_image", "world")(
+            np.array([x, x + step[0]]), np.array([y, y + step[1]]), *(np.full(2, value) for value in other)
+        )
+    else:
+        try:
+            x, y = (float(value) for value in wcs.invert(ra, dec, wavelength, with_bounding_box=False)[:2])
+        except NotImplementedError:
+            return None
+        world = wcs(np.array([x, x + step[0]]), np.array([y, y + step[1]]), with_bounding_box=False)
+    ras, decs = (np.radians(np.asarray(value, np.float64)) for value in world[:2])
     scale = float(np.degrees(angular_separation(ras[0], decs[0], ras[1], decs[1])) * 3600.0)
     return scale if scale > 0.0 else None

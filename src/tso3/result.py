@@ -80,6 +80,8 @@ class ExposureSummary:
         NaN where there is no light curve or no variance.
     missing_fraction : float
         Mean share of the light that fell on bad pixels.
+    stripe : str
+        Which stripe of the exposure; empty where it has none.
     """
 
     name: str
@@ -90,6 +92,12 @@ class ExposureSummary:
     scatter_ppm: float
     limit_ppm: float
     missing_fraction: float
+    stripe: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name, with that of the stripe if there are several."""
+        return f"{self.name} stripe {self.stripe}" if self.stripe else self.name
 
 
 @dataclass(frozen=True)
@@ -131,8 +139,8 @@ class RunResult:
 
     @property
     def n_int(self) -> int:
-        """Integrations of all exposures."""
-        return sum(e.n_int for e in self.exposures)
+        """Integrations of all exposures, those of stripes once."""
+        return sum({e.name: e.n_int for e in self.exposures}.values())
 
     @property
     def n_flagged(self) -> int:

@@ -62,7 +62,7 @@ def _exposures(result: RunResult) -> Table:
         scatter, limit = exposure.scatter_ppm, exposure.limit_ppm
         known = math.isfinite(scatter) and math.isfinite(limit) and limit > 0
         table.add_row(
-            exposure.name,
+            exposure.label,
             f"{exposure.n_int}",
             f"{exposure.n_flagged}",
             _number(scatter),

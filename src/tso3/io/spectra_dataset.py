@@ -22,7 +22,7 @@ from tso3.io.fitsfile import Hdu, scan_hdus
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["open_spectra"]
+__all__ = ["SpectraTable", "TableField", "locate_table", "open_spectra", "read_column", "tables_of"]
 
 _COMPANION = "TSO3_EXTRACT1D"
 _TYPES = {"D": ">f8", "E": ">f4", "J": ">i4", "K": ">i8", "I": ">i2", "A": "S"}
@@ -42,7 +42,7 @@ _COORDINATES = {
 
 
 @dataclass(frozen=True)
-class _Field:
+class TableField:
     """A column of one table: where it is, and what it holds."""
 
     offset: int
@@ -52,16 +52,18 @@ class _Field:
 
 
 @dataclass(frozen=True)
-class _Table:
+class SpectraTable:
     """A table of the file, by byte offsets."""
 
     hdu: Hdu
     n_int: int
     stride: int
-    fields: dict[str, _Field]
+    fields: dict[str, TableField]
 
 
-def open_spectra(path: str | Path, detector: str | None = None, order: int | None = None) -> xr.Dataset | xr.DataTree:
+def open_spectra(
+    path: str | Path, detector: str | None = None, order: int | None = None, slit: str | None = None
+) -> xr.Dataset | xr.DataTree:
     """
     Open the spectra of an ``x1dints`` product without reading them.
 
@@ -73,17 +75,19 @@ def open_spectra(path: str | Path, detector: str | None = None, order: int | Non
         Choose one detector, for example ``"NRS1"``.
     order : int, optional
         Choose one spectral order.
+    slit : str, optional
+        Choose one slit by its name: a stripe (``"1"``), or channel and band of the MRS (``"1SHORT"``).
 
     Returns
     -------
     spectra : xarray.Dataset or xarray.DataTree
-        A dataset if one detector and order is left, else a tree of them, named ``"NRS1"`` (``"NRS1_order2"`` if there
-        are several orders). Dimensions ``time`` and ``wavelength``; variables are the columns in lower case
-        (``flux``, ``flux_error``, ``dq``, ..., and those of the companion table), each with its unit in
-        ``attrs["units"]``. Coordinates: ``time`` (middle of the integration, MJD UTC [day]), ``tdb_mid`` (BJD (TDB) -
-        2400000.5 [day]), ``int_num``, ``segment``, and ``wavelength`` [micron]. Only coordinates are read at once;
-        values are read from the file when they are used, in the pieces that are asked for, and the file may be moved
-        only after that.
+        A dataset if one detector, order and slit is left, else a tree of them, named ``"NRS1"`` (``"NRS1_order2"`` if
+        there are several orders, ``"NRCA1_2"`` if there are several slits). Dimensions ``time`` and ``wavelength``;
+        variables are the columns in lower case (``flux``, ``flux_error``, ``dq``, ..., and those of the companion
+        table), each with its unit in ``attrs["units"]``. Coordinates: ``time`` (middle of the integration, MJD UTC
+        [day]), ``tdb_mid`` (BJD (TDB) - 2400000.5 [day]), ``int_num``, ``segment``, and ``wavelength`` [micron]. Only
+        coordinates are read at once; values are read from the file when they are used, in the pieces that are asked
+        for, and the file may be moved only after that.
 
     Raises
     ------
@@ -96,38 +100,44 @@ def open_spectra(path: str | Path, detector: str | None = None, order: int | Non
     """
     import xarray as xr
 
-    groups = _groups(Path(path))
-    keys = [key for key in groups if detector in (None, key[0]) and order in (None, key[1])]
+    groups = tables_of(Path(path))
+    chosen = (detector, order, slit)
+    keys = [key for key in groups if all(want in (None, has) for want, has in zip(chosen, key, strict=True))]
     if not keys:
-        there = ", ".join(f"{d} order {o}" for d, o in groups) or "no table of spectra"
-        raise InputError(f"no spectra of detector {detector}, order {order}; it has {there}", path)
+        several = len(groups) > len({key[:2] for key in groups}) or slit is not None
+        has = (f"{d} order {o}" + (f" slit {s}" if several else "") for d, o, s in groups)
+        wanted = f"detector {detector}, order {order}" + ("" if slit is None else f", slit {slit}")
+        raise InputError(f"no spectra of {wanted}; it has {', '.join(has) or 'no table of spectra'}", path)
     datasets = {key: _dataset(Path(path), groups[key], key) for key in keys}
     if len(keys) == 1:
         return datasets[keys[0]]
-    several = len({o for _, o in keys}) > 1
-    named = {(f"{d}_order{o}" if several else d): datasets[d, o] for d, o in keys}
+    orders = len({o for _, o, _ in keys}) > 1
+    slits = len(keys) > len({(d, o) for d, o, _ in keys})
+    named = {d + (f"_order{o}" if orders else "") + (f"_{s}" if slits else ""): datasets[d, o, s] for d, o, s in keys}
     return xr.DataTree.from_dict(named)
 
 
-def _groups(path: Path) -> dict[tuple[str, int], list[tuple[_Table, _Table | None]]]:
-    """Return the tables of each detector and order, in the order of the file, with their companions."""
+def tables_of(path: Path) -> dict[tuple[str, int, str], list[tuple[SpectraTable, SpectraTable | None]]]:
+    """Return the tables of each detector, order and slit, in the order of the file, with their companions."""
     hdus = scan_hdus(path)
     companions = {
-        int(hdu.header.get("X1DVER", hdu.version)): _table(hdu, path) for hdu in hdus if hdu.name.startswith(_COMPANION)
+        int(hdu.header.get("X1DVER", hdu.version)): locate_table(hdu, path)
+        for hdu in hdus
+        if hdu.name.startswith(_COMPANION)
     }
-    groups: dict[tuple[str, int], list[tuple[_Table, _Table | None]]] = {}
+    groups: dict[tuple[str, int, str], list[tuple[SpectraTable, SpectraTable | None]]] = {}
     for hdu in hdus:
         if hdu.name == "EXTRACT1D":
             name = hdu.header.get("DETECTOR") or hdus[0].header.get("DETECTOR") or "detector"
-            key = (str(name), int(hdu.header.get("SPORDER", 1)))
-            groups.setdefault(key, []).append((_table(hdu, path), companions.get(hdu.version)))
+            key = (str(name), int(hdu.header.get("SPORDER", 1)), str(hdu.header.get("SLTNAME", "")).strip())
+            groups.setdefault(key, []).append((locate_table(hdu, path), companions.get(hdu.version)))
     return groups
 
 
-def _table(hdu: Hdu, path: Path) -> _Table:
+def locate_table(hdu: Hdu, path: Path) -> SpectraTable:
     """Return where the columns of a table lie."""
     header = hdu.header
-    fields: dict[str, _Field] = {}
+    fields: dict[str, TableField] = {}
     at = 0
     for i in range(1, int(header["TFIELDS"]) + 1):
         form = str(header[f"TFORM{i}"]).strip()
@@ -138,20 +148,22 @@ def _table(hdu: Hdu, path: Path) -> _Table:
         dtype = np.dtype(f"S{count}") if code == "A" else np.dtype((_TYPES[code], (count,) if digits else ()))
         name = str(header[f"TTYPE{i}"]).strip()
         unsigned = header.get(f"TZERO{i}") == _TOP_BIT
-        fields[name] = _Field(at, dtype, unsigned, str(header.get(f"TUNIT{i}", "")))
+        fields[name] = TableField(at, dtype, unsigned, str(header.get(f"TUNIT{i}", "")))
         at += dtype.itemsize
-    return _Table(hdu, int(header["NAXIS2"]), int(header["NAXIS1"]), fields)
+    return SpectraTable(hdu, int(header["NAXIS2"]), int(header["NAXIS1"]), fields)
 
 
-def _dataset(path: Path, tables: Sequence[tuple[_Table, _Table | None]], key: tuple[str, int]) -> xr.Dataset:
-    """Return the dataset of one detector and order."""
+def _dataset(
+    path: Path, tables: Sequence[tuple[SpectraTable, SpectraTable | None]], key: tuple[str, int, str]
+) -> xr.Dataset:
+    """Return the dataset of one detector, order and slit."""
     import xarray as xr
 
     spectra = [table for table, _ in tables]
     companions = [companion for _, companion in tables if companion is not None]
-    wavelength = _read(path, spectra[0], "WAVELENGTH", slice(0, 1))[0]
+    wavelength = read_column(path, spectra[0], "WAVELENGTH", slice(0, 1))[0]
     for table in spectra[1:]:
-        if not np.array_equal(_read(path, table, "WAVELENGTH", slice(0, 1))[0], wavelength, equal_nan=True):
+        if not np.array_equal(read_column(path, table, "WAVELENGTH", slice(0, 1))[0], wavelength, equal_nan=True):
             raise InputError(f"the segments of {key[0]} differ in their wavelengths; open them one by one", path)
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {"wavelength": ("wavelength", wavelength, {"units": "um"})}
@@ -161,13 +173,13 @@ def _dataset(path: Path, tables: Sequence[tuple[_Table, _Table | None]], key: tu
             if field.dtype.shape and name != "WAVELENGTH":
                 variables[name.lower()] = (("time", "wavelength"), _lazy(path, parts, name), attributes)
             elif name == _TIME or name in _COORDINATES:
-                values = np.concatenate([_read(path, part, name, slice(None)) for part in parts])
+                values = np.concatenate([read_column(path, part, name, slice(None)) for part in parts])
                 coordinates[_COORDINATES.get(name, "time")] = ("time", values, attributes)
-    about = {"detector": key[0], "spectral_order": key[1], "file": path.name}
+    about = {"detector": key[0], "spectral_order": key[1], "slit_name": key[2], "file": path.name}
     return xr.Dataset(variables, coords=coordinates, attrs=about)
 
 
-def _read(path: Path, table: _Table, name: str, rows: Any, samples: Any = Ellipsis) -> NDArray[Any]:
+def read_column(path: Path, table: SpectraTable, name: str, rows: Any, samples: Any = Ellipsis) -> NDArray[Any]:
     """Return some rows, and of these some samples, of a column, in native byte order; only these are read."""
     field = table.fields[name]
     element = field.dtype.base
@@ -183,7 +195,7 @@ def _read(path: Path, table: _Table, name: str, rows: Any, samples: Any = Ellips
     return np.bitwise_xor(native.view(np.uint32), np.uint32(_TOP_BIT)) if field.unsigned else native
 
 
-def _lazy(path: Path, tables: Sequence[_Table], name: str) -> Any:
+def _lazy(path: Path, tables: Sequence[SpectraTable], name: str) -> Any:
     """Return a vector column of tables that follow each other in time, as an array that xarray reads when used."""
     from xarray.backends import BackendArray
     from xarray.core import indexing
@@ -210,7 +222,9 @@ def _lazy(path: Path, tables: Sequence[_Table], name: str) -> Any:
     return indexing.LazilyIndexedArray(Column())
 
 
-def _read_rows(path: Path, tables: Sequence[_Table], name: str, rows: NDArray[np.int64], samples: Any) -> NDArray[Any]:
+def _read_rows(
+    path: Path, tables: Sequence[SpectraTable], name: str, rows: NDArray[np.int64], samples: Any
+) -> NDArray[Any]:
     """Return rows, in rising order, of tables that follow each other in time."""
     parts, first = [], 0
     for table in tables:
@@ -218,7 +232,7 @@ def _read_rows(path: Path, tables: Sequence[_Table], name: str, rows: NDArray[np
         first += table.n_int
         if mine.size:
             step = int(mine[1] - mine[0]) if mine.size > 1 else 1
-            parts.append(_read(path, table, name, slice(int(mine[0]), int(mine[-1]) + 1, step), samples))
+            parts.append(read_column(path, table, name, slice(int(mine[0]), int(mine[-1]) + 1, step), samples))
     if not parts:
-        return _read(path, tables[0], name, slice(0, 0), samples)
+        return read_column(path, tables[0], name, slice(0, 0), samples)
     return np.concatenate(parts)

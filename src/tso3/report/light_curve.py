@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.noise import photon_limit, point_to_point
 from tso3.report.style import colour_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LightCurve", "bin_in_time", "light_curves", "plot_white_light"]
 
 _FLUX = re.compile(
-    r"(?P<kind>whitelight_flux|net_aperture_sum|aperture_sum)(?P<order>_order_\d+)?(?P<detector>_[A-Z]+\d*)?"
+    r"(?P<kind>whitelight_flux|net_aperture_sum|aperture_sum)(?P<order>_order_\d+|_channel_\w+?)?(?P<detector>_[A-Z]+\d*)?"
 )
 
 
@@ -86,7 +87,7 @@ def light_curves(table: Table, exposures: Sequence[ExposureSummary] = ()) -> lis
         found = [(name, match) for name, match in found if match["kind"] == "aperture_sum"]
     else:
         found = [(name, match) for name, match in found if match["kind"] != "aperture_sum"]
-    by_detector = {exposure.detector: exposure for exposure in exposures}
+    by_detector = {exposure.detector: exposure for exposure in exposures if not exposure.stripe}
     return [_curve(table, name, match, by_detector) for name, match in found]
 
 
@@ -102,15 +103,26 @@ def _curve(table: Table, name: str, match: re.Match[str], by_detector: dict[str,
     error = _values(table, error_name) if error_name is not None else np.full(flux.shape, np.nan)
     time, time_name = _time(table, match["detector"] or "")
     label = detector or (summary.detector if summary is not None else "")
+    scatter, limit = _noise(table, flux, match)
+    if summary is not None and not order:
+        scatter, limit = summary.scatter_ppm, summary.limit_ppm
     return LightCurve(
         label=" ".join(part for part in (label, order) if part),
         time=time,
         time_name=time_name,
         flux=flux / level,
         error=error / abs(level),
-        scatter_ppm=summary.scatter_ppm if summary is not None and not order else np.nan,
-        limit_ppm=summary.limit_ppm if summary is not None and not order else np.nan,
+        scatter_ppm=scatter,
+        limit_ppm=limit,
     )
+
+
+def _noise(table: Table, flux: NDArray[np.float64], match: re.Match[str]) -> tuple[float, float]:
+    """Return scatter from point to point and photon limit [1e-6] of a column of white light; NaN without its limit."""
+    name = f"photon_limit{match['order'] or ''}{match['detector'] or ''}"
+    if match["kind"] != "whitelight_flux" or name not in table.colnames:
+        return np.nan, np.nan
+    return 1e6 * point_to_point(flux), 1e6 * photon_limit(flux, _values(table, name) ** 2)
 
 
 def _error_names(match: re.Match[str]) -> tuple[str, ...]:

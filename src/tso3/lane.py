@@ -179,7 +179,7 @@ class Lane:
         if self.model is None:
             return None
         image = self.model.reference.astype(np.float32)
-        return DetectorView(self.exposure.name, self.exposure.detector, self.exposure.bunit, image, **self.apertures())
+        return DetectorView(self.exposure.label, self.exposure.detector, self.exposure.bunit, image, **self.apertures())
 
     def apertures(self) -> dict[str, Any]:
         """Return where the exposure is measured, as the arguments of `DetectorView`."""
@@ -197,6 +197,7 @@ class Lane:
             scatter_ppm=1e6 * point_to_point(flux),
             limit_ppm=1e6 * photon_limit(flux, variance),
             missing_fraction=missing,
+            stripe=self.exposure.stripe,
         )
 
     def _fixed_bytes(self) -> int:
@@ -337,7 +338,9 @@ class SpectralLane(Lane):
                 " white_light.missing = drop as well, or a sample of at least 1",
                 "survey.n_sample",
             )
-        self.plans = extract_1d.prepare(self.exposure, self.references, parameters.extract_1d, self.model)
+        self.plans = extract_1d.prepare(
+            self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom
+        )
         self.replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, self.plans)
         self.keep_err = self.replacement is not None
         if any(plan.needs_first for plan in self.plans):
@@ -354,7 +357,8 @@ class SpectralLane(Lane):
         limits: tuple[float | None, float | None] = (None, None)
         if not light.skip:
             ranges = self.setting.wavelength_ranges
-            limits = white_light.band_limits(light, ranges, plan.header.spectral_order, self.exposure.filter)
+            order = plan.header.spectral_order
+            limits = white_light.band_limits(light, ranges, order, self.exposure.filter, self.exposure.grating)
         return white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits, expected)
 
     @property
@@ -362,9 +366,9 @@ class SpectralLane(Lane):
         """Rows of the apertures and the backgrounds."""
         if not self.plans:
             return slice(0, 0)
-        return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
         if self.replacement is not None:
             return slice(0, self.exposure.ny)
+        return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
 
     @property
     def result_bytes(self) -> int:
@@ -403,10 +407,10 @@ class SpectralLane(Lane):
             weights[order if len(self.plans) > 1 else "aperture"] = whole
         return {"apertures": weights}
 
-    def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     def _replaced(self, block: Block) -> Block:
         return block if self.replacement is None else pixel_replace.run(self.replacement, block)
 
+    def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """Return the white light of the first spectrum."""
         if not self.curves:
             return super().light_curve()

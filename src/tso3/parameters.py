@@ -173,6 +173,52 @@ class Extract1D(StepParameters):
     """Share of the profile on bad pixels above which a sample is NaN (with missing = complete)."""
     log_increment: int = 50
     """Accepted for the archive's parameter files; progress is shown by the display."""
+    soss_atoca: bool = False
+    """SOSS: decontaminate overlapping orders; this version cannot, so true ends in an error."""
+    soss_width: float = Field(40.0, gt=0, json_schema_extra={"unit": "pixel"})
+    """SOSS: full width of the box about each trace."""
+    soss_order_3: bool = True
+    """SOSS: extract order 3 as well, where the subarray shows it."""
+    soss_bad_pix: Literal["masking", "model"] = "masking"
+    """SOSS: model replaces bad pixels by the model of decontamination, which this version has not: an error."""
+    soss_infill: Literal["none", "median"] = "none"
+    """SOSS: fill bad samples by the running median of 9 integrations of the segment, with ten times the error, as the
+    archive, before anything else looks at them."""
+    soss_background: Literal["region", "clipped"] = "region"
+    """SOSS: background of a column from the pixels away from all traces, or (the archive, where it is asked for at all)
+    the clipped mean of all but the brightest pixels."""
+    soss_variance: Literal["squared", "linear"] = "squared"
+    """SOSS: weights of the variances in the error of a sum: squared by component, or linear in the total (the archive).
+    """
+    soss_substrip96: Literal["trace", "all"] = "trace"
+    """SOSS: order 2 on SUBSTRIP96 is summed about its trace, or (the archive) over all rows."""
+    soss_threshold: float = 1e-2
+    """Accepted for the archive's parameter files; of decontamination only."""
+    soss_n_os: int = 2
+    """Accepted for the archive's parameter files; of decontamination only."""
+    soss_rtol: float = 1e-4
+    """Accepted for the archive's parameter files; of decontamination only."""
+    soss_max_grid_size: int = 20000
+    """Accepted for the archive's parameter files; of decontamination only."""
+    soss_tikfac: float | None = None
+    """Accepted for the archive's parameter files; of decontamination only."""
+    soss_estimate: str | None = None
+    """Accepted for the archive's parameter files; of decontamination only."""
+    soss_wave_grid_in: str | None = None
+    """Accepted for the archive's parameter files; of decontamination only."""
+    soss_wave_grid_out: str | None = None
+    """Accepted for the archive's parameter files; of decontamination only."""
+    soss_modelname: str | None = None
+    """Accepted for the archive's parameter files; of decontamination only."""
+
+
+class Photom(StepParameters):
+    """Flux calibration of SOSS spectra; other modes are calibrated before."""
+
+    skip: bool = False
+    """Skip this step."""
+    outside: Literal["nan", "zero"] = "nan"
+    """Flux at wavelengths that the photom reference does not cover: unknown, or zero (the archive)."""
 
 
 class X1dints(StepParameters):
@@ -210,6 +256,8 @@ class Parameters(StepParameters):
     """Replacement of bad pixels."""
     extract_1d: Extract1D = Extract1D()
     """Spectral extraction."""
+    photom: Photom = Photom()
+    """Flux calibration of SOSS."""
     x1dints: X1dints = X1dints()
     """Layout of the spectra's product."""
     white_light: WhiteLight = WhiteLight()
@@ -236,7 +284,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "psf_fit": "trf",
             "error_weights": "photutils",
         },
-        "extract_1d": {"missing": "drop", "apcorr_npixels": "first", "trace_origin": "box"},
+        "extract_1d": {
+            "missing": "drop",
+            "apcorr_npixels": "first",
+            "trace_origin": "box",
+            "soss_infill": "median",
+            "soss_background": "clipped",
+            "soss_variance": "linear",
+            "soss_substrip96": "all",
+        },
+        "photom": {"outside": "zero"},
         "white_light": {"missing": "drop"},
         "x1dints": {"layout": "segment", "source_type_column": False},
     },

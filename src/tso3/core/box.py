@@ -90,6 +90,7 @@ def plan_box(
     profile: NDArray[np.float64] | None = None,
     complete: bool = False,
     max_missing: float = 0.5,
+    span: tuple[int, int] | None = None,
 ) -> BoxPlan:
     """
     Return everything that the extraction of an exposure needs besides its pixels.
@@ -109,11 +110,13 @@ def plan_box(
         Complete sums by the fraction of the profile on bad pixels; else drop missing pixels.
     max_missing : float, optional
         Missing fraction above which a completed sum is NaN.
+    span : (int, int), optional
+        Columns that are kept (half-open), whether they have weight or not; by default from the first to the last with.
 
     Returns
     -------
     plan : BoxPlan
-        Only rows and columns with weight are kept.
+        Only rows with weight are kept.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def plan_box(
     columns = np.flatnonzero(aperture.any(axis=0))
     if columns.size == 0:
         raise ValueError("the aperture holds no pixel")
-    start, stop = int(columns[0]), int(columns[-1]) + 1
+    start, stop = (int(columns[0]), int(columns[-1]) + 1) if span is None else span
     aperture, region = aperture[:, start:stop], region[:, start:stop]
     rows = np.flatnonzero(aperture.any(axis=1) | region.any(axis=1))
     kept_aperture = np.ascontiguousarray(aperture[rows])

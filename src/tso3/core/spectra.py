@@ -40,6 +40,8 @@ class SpectrumHeader:
     flux_unit, sb_unit : str
         Units of the flux and of the surface-brightness columns, as the archive spells them; those of the variances
         follow (``"Jy^2"``, ``"MJy^2 / sr^2"``, ``"DN^2 / s^2"``).
+    background_unit : str or None
+        Unit of the background where it is not that of the surface brightness.
     """
 
     slit_name: str
@@ -62,6 +64,7 @@ class SpectrumHeader:
     wavelength_corrected: bool | None
     flux_unit: str
     sb_unit: str
+    background_unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Spectra:
     dq : ndarray of uint32
         DO_NOT_USE where the flux is NaN, FLUX_ESTIMATED where missing pixels were completed.
     background, bkgd_error, bkgd_var_poisson, bkgd_var_rnoise, bkgd_var_flat : ndarray
-        Background level in ``header.sb_unit``, its error and variances.
+        Background level in ``header.background_unit``, else ``sb_unit``, its error and variances.
     npixels : ndarray
         Number of pixels that were summed, fractional pixels included.
     missing_fraction : ndarray

@@ -99,7 +99,7 @@ class TableSpec:
     values : dict
         Metadata of the spectrum by path in the tree (``"spec.name"``).
     units : dict
-        What ``flux``, ``flux_var``, ``sb`` and ``sb_var`` stand for.
+        What ``flux``, ``sb``, ``bkgd`` and, with ``_var``, their squares stand for.
     """
 
     key: tuple[str, str, int]
@@ -174,7 +174,7 @@ def _tables_of(plan: SpectrumPlan, layout: str) -> Iterator[tuple[str, TableSpec
                 times=exposure.times.slice(start, stop),
                 segment=segment[start:stop],
                 values=_spectrum_values(plan),
-                units=_units(plan.header.flux_unit, plan.header.sb_unit),
+                units=_units(plan.header.flux_unit, plan.header.sb_unit, plan.header.background_unit),
             ),
         )
 
@@ -199,7 +199,7 @@ def _spectrum_values(plan: SpectrumPlan) -> dict[str, Value]:
     return values
 
 
-def _units(flux: str, sb: str) -> dict[str, str]:
+def _units(flux: str, sb: str, background: str | None = None) -> dict[str, str]:
     """
     Return the units of a spectrum's columns, squares as the archive spells them.
 
@@ -207,11 +207,13 @@ def _units(flux: str, sb: str) -> dict[str, str]:
     ----------
     flux, sb : str
         Unit of the flux and of the surface brightness.
+    background : str, optional
+        Unit of the background; by default that of the surface brightness.
 
     Returns
     -------
     units : dict of str to str
-        ``flux``, ``sb``, and with ``_var`` their squares.
+        ``flux``, ``sb``, ``bkgd``, and with ``_var`` their squares.
 
     Examples
     --------
@@ -219,7 +221,8 @@ def _units(flux: str, sb: str) -> dict[str, str]:
     >>> _units("Jy", "MJy/sr")["sb_var"]
     'MJy^2 / sr^2'
     """
-    return {"flux": flux, "flux_var": _squared(flux), "sb": sb, "sb_var": _squared(sb)}
+    units = {"flux": flux, "sb": sb, "bkgd": sb if background is None else background}
+    return units | {f"{name}_var": _squared(unit) for name, unit in units.items()}
 
 
 def _squared(unit: str) -> str:

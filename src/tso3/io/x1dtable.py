@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ARCHIVE_COLUMNS", "COMPANION_COLUMNS", "Column", "asdf_datatype", "row_dtype", "table_header"]
 
-Unit = Literal["", "um", "d", "flux", "flux_var", "sb", "sb_var"]
+Unit = Literal["", "um", "d", "flux", "flux_var", "sb", "sb_var", "bkgd", "bkgd_var"]
 
 UNSIGNED = 2**31
 """Offset (TZERO) by which FITS holds unsigned 32-bit integers."""
@@ -40,7 +40,8 @@ class Column:
     vector : bool
         True: one element for each wavelength; False: one for each integration.
     unit : str
-        A unit, or which of the units of a spectrum: ``"flux"``, ``"flux_var"``, ``"sb"``, ``"sb_var"``.
+        A unit, or which of the units of a spectrum: ``"flux"``, ``"sb"``, ``"bkgd"``, or with
+        ``_var`` their squares.
     unsigned : bool
         Whether integers are stored with an offset of 2**31.
     width : int
@@ -76,11 +77,11 @@ ARCHIVE_COLUMNS: tuple[Column, ...] = (
     Column("SB_VAR_RNOISE", "D", unit="sb_var"),
     Column("SB_VAR_FLAT", "D", unit="sb_var"),
     Column("DQ", "J", unsigned=True),
-    Column("BACKGROUND", "D", unit="sb"),
-    Column("BKGD_ERROR", "D", unit="sb"),
-    Column("BKGD_VAR_POISSON", "D", unit="sb_var"),
-    Column("BKGD_VAR_RNOISE", "D", unit="sb_var"),
-    Column("BKGD_VAR_FLAT", "D", unit="sb_var"),
+    Column("BACKGROUND", "D", unit="bkgd"),
+    Column("BKGD_ERROR", "D", unit="bkgd"),
+    Column("BKGD_VAR_POISSON", "D", unit="bkgd_var"),
+    Column("BKGD_VAR_RNOISE", "D", unit="bkgd_var"),
+    Column("BKGD_VAR_FLAT", "D", unit="bkgd_var"),
     Column("NPIXELS", "D"),
     Column("N_ALONGDISP", "J", vector=False, unsigned=True),
     Column("SEGMENT", "J", vector=False),
@@ -146,7 +147,7 @@ def table_header(
     n_rows, n_wave : int
         Integrations and wavelengths.
     units : dict
-        What ``flux``, ``flux_var``, ``sb`` and ``sb_var`` stand for; an empty string gives no TUNIT card.
+        What ``flux``, ``sb``, ``bkgd`` and, with ``_var``, their squares stand for; an empty string gives no card.
     name, version : str, int
         EXTNAME and EXTVER.
 

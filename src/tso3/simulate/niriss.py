@@ -1,7 +1,7 @@
 """
 What the simulator knows of NIRISS SOSS; see `tso3.simulate.configurations` for what these numbers are worth.
 
-Shapes of traces and dispersions are polynomials drawn through a genuine trace reference, jwst_niriss_spectrace_0023.fits
+Shapes of traces and dispersions are polynomials through a genuine trace reference, jwst_niriss_spectrace_0023.fits
 (orders 2 and 3 to 0.2 pixel, order 1 to 2 pixels), rounded. Efficiencies imitate its throughputs.
 """
 

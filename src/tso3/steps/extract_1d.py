@@ -82,7 +82,10 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
     bright = _column(
         sums, plan.units.surf_bright * factor / (plan.box.npixels[plan.columns] if plan.complete else used)
     )
-    level = _background_column(sums, plan.units.background / used)
+    per_pixel = plan.units.background / used
+    if plan.header.background_unit is not None and plan.calibration is not None:
+        per_pixel = per_pixel * plan.calibration
+    level = _background_column(sums, per_pixel)
     return Spectra(
         start=block.start,
         header=plan.header,

@@ -21,8 +21,9 @@ from tso3.errors import ReferenceFileError, Tso3Warning
 from tso3.io.defaults import apertures_of
 from tso3.io.reference_files import read_apcorr, read_extract1d
 from tso3.io.wavelength import pixel_scale
-from tso3.parameters import Extract1D
+from tso3.parameters import Extract1D, Photom
 from tso3.steps.extraction_setup import ExtractionSetup, choose_aperture, set_up, spectral_order, target_name
+from tso3.steps.soss import soss_header, soss_setups
 from tso3.steps.stripes import stripe_setup
 
 if TYPE_CHECKING:
@@ -112,7 +113,11 @@ class Extract1DPlan:
 
 
 def prepare(
-    exposure: Exposure, references: References, parameters: Extract1D, model: ExposureModel | None
+    exposure: Exposure,
+    references: References,
+    parameters: Extract1D,
+    model: ExposureModel | None,
+    photom: Photom | None = None,
 ) -> tuple[Extract1DPlan, ...]:
     """
     Return the plans of an exposure: one for each spectrum in it (order or channel).
@@ -127,6 +132,8 @@ def prepare(
         The step's parameters.
     model : ExposureModel or None
         Its reference image gives the profile by which missing pixels are completed.
+    photom : Photom, optional
+        How spectra of SOSS are calibrated.
 
     Returns
     -------
@@ -151,7 +158,10 @@ def prepare(
             Tso3Warning,
             stacklevel=3,
         )
-    setups = _setups(exposure, references, parameters, model)
+    if exposure.mode.exp_type == "NIS_SOSS":
+        setups = soss_setups(exposure, references, parameters, Photom() if photom is None else photom, model)
+    else:
+        setups = _setups(exposure, references, parameters, model)
     return tuple(_plan(exposure, references, parameters, model, setup) for setup in setups)
 
 
@@ -187,6 +197,7 @@ def _plan(
         None if profile is None else profile.profile,
         parameters.missing == "complete",
         parameters.max_missing,
+        setup.span,
     )
     return _finish_plan(exposure, references, parameters, setup, box, profile)
 
@@ -268,6 +279,8 @@ def _calibrated(exposure: Exposure) -> bool:
 
 def _units(exposure: Exposure) -> Units:
     """Return the factors to Jy and MJy/sr; data that are not flux-calibrated stay as they are."""
+    if exposure.mode.exp_type == "NIS_SOSS":  # calibrated after extraction; orders share pixels: no surface brightness
+        return Units(1.0, 0.0, 1.0)
     if not _calibrated(exposure):
         return Units(1.0, 1.0, 1.0)
     area = exposure.header("PIXAR_SR")
@@ -346,6 +359,8 @@ def _pixel_scale(exposure: Exposure, setup: ExtractionSetup, wavelength: float, 
 
 def _header(exposure: Exposure, setup: ExtractionSetup) -> SpectrumHeader:
     """Return what the spectra share, limits as the archive writes them: 1-based."""
+    if exposure.mode.exp_type == "NIS_SOSS":
+        return soss_header(setup)
     along = (setup.first + 1.0, setup.last + 1.0)
     across = tuple(None if limit is None else limit + 1.0 for limit in (setup.lower, setup.upper))
     x, y = (across, along) if exposure.dispersion_axis == 2 else (along, across)

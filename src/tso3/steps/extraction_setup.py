@@ -70,6 +70,8 @@ class ExtractionSetup:
         Factor from the sum in the unit of the stack to ``flux_unit``; None where the stack is calibrated already.
     flux_unit : str or None
         Unit of the flux; None for what the stack's own calibration gives.
+    span : (int, int) or None
+        Columns (half-open) of which there are samples, even where the aperture is empty; None for those it covers.
     """
 
     aperture: NDArray[np.float64]
@@ -85,6 +87,7 @@ class ExtractionSetup:
     name: str
     calibration: NDArray[np.float64] | None = None
     flux_unit: str | None = None
+    span: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,321 @@
+"""Reference files of SOSS: traces and wavelengths (pastasoss, or spectrace and wavemap), and flux calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.errors import ReferenceFileError
+
+__all__ = [
+    "PhotomRow",
+    "SossReference",
+    "TraceModel",
+    "TraceTable",
+    "read_pastasoss",
+    "read_photom",
+    "read_spectrace",
+    "read_wavemap",
+]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TraceModel:
+    """
+    One order at the commanded position of the pupil wheel.
+
+    Attributes
+    ----------
+    order : int
+        Spectral order.
+    x, y : ndarray, shape (n,)
+        Points of the trace in SUBSTRIP256 [pixel], 0-based.
+    pivot : (float, float)
+        About which it turns, (x, y).
+    cutoff : int
+        Columns that the order reaches, from 0.
+    coefficients : ndarray, shape (n_terms,)
+        Of the wavelength [micron]: see `tso3.core.soss.wavelength_polynomial`.
+    low, high : (float, float)
+        Column and offset of the wheel [deg] that are scaled to 0 and to 1.
+    """
+
+    order: int
+    x: Floats
+    y: Floats
+    pivot: tuple[float, float]
+    cutoff: int
+    coefficients: Floats
+    low: tuple[float, float]
+    high: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SossReference:
+    """
+    Traces and wavelengths of all orders.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file; None for what is built in.
+    commanded : float
+        Position of the pupil wheel that the traces are for [deg].
+    bounds : (float, float)
+        Positions for which the reference holds [deg].
+    grid : ndarray, shape (n,)
+        Wavelengths by which traces are tabulated [micron].
+    orders : mapping of int to TraceModel
+        By spectral order.
+    """
+
+    path: Path | None
+    commanded: float
+    bounds: tuple[float, float]
+    grid: Floats
+    orders: Mapping[int, TraceModel]
+
+
+@dataclass(frozen=True)
+class TraceTable:
+    """
+    One order in the older layout.
+
+    Attributes
+    ----------
+    wavelength, x, y : ndarray, shape (n,)
+        Points of the trace [micron, pixel].
+    subarray : str
+        In which the rows count; empty if the file does not say.
+    """
+
+    wavelength: Floats
+    x: Floats
+    y: Floats
+    subarray: str
+
+
+@dataclass(frozen=True)
+class PhotomRow:
+    """
+    Flux calibration of one order.
+
+    Attributes
+    ----------
+    scale : float
+        PHOTMJ [MJy per DN/s].
+    wavelength, response : ndarray, shape (n,)
+        Relative response at wavelengths [micron], increasing.
+    """
+
+    scale: float
+    wavelength: Floats
+    response: Floats
+
+
+def read_pastasoss(path: str | Path) -> SossReference:
+    """
+    Return a pastasoss reference.
+
+    Parameters
+    ----------
+    path : path-like
+        ASDF file.
+
+    Returns
+    -------
+    reference : SossReference
+
+    Raises
+    ------
+    ReferenceFileError
+        If it cannot be read, or something in it is missing; the message says what.
+    """
+    import asdf
+
+    path = Path(path)
+    try:
+        with asdf.open(path, memmap=False, lazy_load=False) as opened:
+            return _pastasoss(path, opened.tree)
+    except (OSError, ValueError) as error:
+        raise ReferenceFileError(f"is not a pastasoss reference in ASDF ({_first_line(error)})", path) from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ReferenceFileError(f"is not a pastasoss reference: lacks {_first_line(error)}", path) from error
+
+
+def _pastasoss(path: Path, tree: Mapping[str, Any]) -> SossReference:
+    meta = tree["meta"]
+    low, high = (float(limit) for limit in meta["pwcpos_bounds"])
+    grid = np.linspace(float(meta["wavemap_wlmin"]), float(meta["wavemap_wlmax"]), int(meta["wavemap_nwl"]))
+    orders = {}
+    for trace, wave in zip(tree["traces"], tree["wavecal_models"], strict=True):
+        points = np.asarray(trace["trace"], np.float64)
+        scale = np.asarray(wave["scale_extents"], np.float64)
+        coefficients = np.asarray(wave["coefficients"], np.float64)
+        if points.ndim != 2 or points.shape[1] != 2 or scale.shape != (2, 2):
+            raise ReferenceFileError(f"has a trace of shape {points.shape} and scale_extents {scale.shape}", path)
+        orders[int(trace["spectral_order"])] = TraceModel(
+            order=int(trace["spectral_order"]),
+            x=points[:, 0].copy(),
+            y=points[:, 1].copy(),
+            pivot=(float(trace["pivot_x"]), float(trace["pivot_y"])),
+            cutoff=int(trace["cutoff"]),
+            coefficients=coefficients,
+            low=(float(scale[0, 0]), float(scale[0, 1])),
+            high=(float(scale[1, 0]), float(scale[1, 1])),
+        )
+    return SossReference(path, float(meta["pwcpos_cmd"]), (low, high), grid, orders)
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _tables(path: Path, kind: str) -> tuple[dict[int, Any], str]:
+    """Return the ORDER units of a file in the older layout, by spectral order, and its subarray."""
+    from astropy.io import fits
+
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            subarray = str(hdus[0].header.get("SUBARRAY", "")).strip()
+            found = {
+                int(hdu.header["ORDER"]): (hdu.header.copy(), np.array(hdu.data))
+                for hdu in hdus
+                if "ORDER" in hdu.header
+            }
+    except (OSError, ValueError, TypeError) as error:
+        raise ReferenceFileError(f"cannot be read as a {kind} reference ({_first_line(error)})", path) from error
+    if not found:
+        raise ReferenceFileError(f"is not a {kind} reference: has no unit with a keyword ORDER", path)
+    return found, subarray
+
+
+def read_spectrace(path: str | Path) -> dict[int, TraceTable]:
+    """
+    Return the traces of a spectrace reference.
+
+    Parameters
+    ----------
+    path : path-like
+        FITS file with a table ORDER for every order: WAVELENGTH, X, Y.
+
+    Returns
+    -------
+    traces : dict of int to TraceTable
+        By spectral order.
+
+    Raises
+    ------
+    ReferenceFileError
+        If it is no such file.
+    """
+    path = Path(path)
+    traces = {}
+    tables, subarray = _tables(path, "spectrace")
+    for order, (_, table) in tables.items():
+        if table.dtype.names is None or not {"WAVELENGTH", "X", "Y"} <= set(table.dtype.names):
+            raise ReferenceFileError("is not a spectrace reference: lacks a column WAVELENGTH, X or Y", path)
+        wavelength, x, y = (np.asarray(table[name], np.float64) for name in ("WAVELENGTH", "X", "Y"))
+        traces[order] = TraceTable(wavelength, x, y, subarray)
+    return traces
+
+
+def read_wavemap(path: str | Path) -> dict[int, Floats]:
+    """
+    Return the wavelengths of a wavemap reference.
+
+    Parameters
+    ----------
+    path : path-like
+        FITS file with an image ORDER for every order.
+
+    Returns
+    -------
+    maps : dict of int to ndarray, shape (ny, nx)
+        Wavelength [micron] of the native pixels, border and oversampling removed; NaN where there is none.
+
+    Raises
+    ------
+    ReferenceFileError
+        If it is no such file.
+    """
+    path = Path(path)
+    maps = {}
+    for order, (header, image) in _tables(path, "wavemap")[0].items():
+        if image.ndim != 2:
+            raise ReferenceFileError("is not a wavemap reference: holds no images", path)
+        times, border = int(header.get("OVERSAMP", 1)), int(header.get("PADDING", 0))
+        native = image.astype(np.float64)
+        ny, nx = native.shape[0] // times, native.shape[1] // times
+        native = native[: ny * times, : nx * times].reshape(ny, times, nx, times).mean(axis=(1, 3))
+        inner = native[border : ny - border, border : nx - border]
+        maps[order] = np.where(inner > 0.0, inner, np.nan)
+    return maps
+
+
+def read_photom(path: str | Path, filter_name: str | None, pupil: str | None) -> dict[int, PhotomRow]:
+    """
+    Return the flux calibration for a filter and pupil.
+
+    Parameters
+    ----------
+    path : path-like
+        FITS file with a table PHOTOM: filter, pupil, order, photmj, nelem, wavelength, relresponse.
+    filter_name, pupil : str or None
+        FILTER and PUPIL of the exposure.
+
+    Returns
+    -------
+    rows : dict of int to PhotomRow
+        By spectral order; the first row of each. Empty if there is none for the filter and pupil.
+
+    Raises
+    ------
+    ReferenceFileError
+        If it is no such file.
+    """
+    from astropy.io import fits
+
+    path = Path(path)
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            table = np.array(hdus["PHOTOM"].data)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ReferenceFileError(f"cannot be read as a photom reference ({_first_line(error)})", path) from error
+    names = {name.lower(): name for name in table.dtype.names or ()}
+    lacking = [n for n in ("filter", "pupil", "order", "photmj", "wavelength", "relresponse") if n not in names]
+    if lacking:
+        raise ReferenceFileError(f"is not a photom reference of SOSS: lacks the column {lacking[0]}", path)
+    rows: dict[int, PhotomRow] = {}
+    for row in table:
+        same = all(
+            _text(row[names[key]]) == (value or "").strip().upper()
+            for key, value in (("filter", filter_name), ("pupil", pupil))
+        )
+        order = int(row[names["order"]])
+        if same and order not in rows:
+            rows[order] = _photom_row(row, names)
+    return rows
+
+
+def _text(value: Any) -> str:
+    return (value.decode() if isinstance(value, bytes) else str(value)).strip().upper()
+
+
+def _photom_row(row: Any, names: Mapping[str, str]) -> PhotomRow:
+    """Return one row, wavelengths increasing and in micron (some files have metres)."""
+    n = int(row[names["nelem"]]) if "nelem" in names else None
+    wavelength = np.asarray(row[names["wavelength"]], np.float32)[:n]
+    response = np.asarray(row[names["relresponse"]], np.float32)[:n]
+    order = np.argsort(wavelength, kind="stable")
+    wavelength, response = wavelength[order].astype(np.float64), response[order].astype(np.float64)
+    if 0.0 < wavelength.max() < 1e-4:
+        wavelength = wavelength * 1e6
+    return PhotomRow(float(row[names["photmj"]]), wavelength, response)

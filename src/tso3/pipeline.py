@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from tso3 import __version__
 from tso3.config import resolve
 from tso3.engine import available_workers, parse_size
 from tso3.errors import OutputError, ParameterError, Tso3Warning
+from tso3.intake import take_in
 from tso3.io.badpixels import read_bad_pixels
 from tso3.io.catalog import write_catalog
 from tso3.io.crfints import CrfintsRecord
-from tso3.io.exposure import Observation, read_observation
+from tso3.io.exposure import Observation
 from tso3.io.metadata import Provenance
 from tso3.io.reference_files import read_wavelengthrange
 from tso3.io.references import find_references
@@ -33,6 +34,7 @@ from tso3.parameters import Parameters
 from tso3.progress import Progress, SilentProgress
 from tso3.result import RunResult
 from tso3.steps import tso_photometry, white_light
+from tso3.table_lane import TableLane
 
 __all__ = ["run"]
 
@@ -44,6 +46,8 @@ def run(
     preset: str = "default",
     parameters: Parameters | Mapping[str, Mapping[str, Any]] | None = None,
     overrides: Mapping[str, str | Path] | None = None,
+    integrations: str | Sequence[int] | None = None,
+    times: str | Path | None = None,
     bad_pixels: str | Path | None = None,
     max_memory: str | int = "1GiB",
     workers: int | None = None,
@@ -56,7 +60,8 @@ def run(
     Parameters
     ----------
     inputs : path-like or sequence of path-like
-        A level-3 association, or ``*_calints.fits`` files, patterns or folders. Never modified.
+        A level-3 association, or ``*_calints.fits`` files, patterns or folders. Never modified. With ``*_crfints.fits``
+        outliers are not looked for again; with one ``*_x1dints.fits`` only the white light is made.
     output_dir : path-like, optional
         Folder of the products; made if it does not exist.
     preset : {"default", "archive"}, optional
@@ -64,7 +69,12 @@ def run(
     parameters : Parameters or mapping of mappings, optional
         ``{step: {parameter: value}}`` on top of the preset, or all parameters (the preset is then a name only).
     overrides : mapping of str to path-like, optional
-        Reference files by kind: ``extract1d``, ``apcorr``, ``gain``, ``wavelengthrange``; ``"N/A"`` for none.
+        Reference files by kind, as `tso3.io.reference_kinds.KINDS` names them; ``"N/A"`` for none.
+    integrations : str or pair of int, optional
+        Those to reduce, as INT_NUM counts them from 1, both ends included: ``"100:400"`` or ``(100, 400)``. All by
+        default.
+    times : path-like, optional
+        Table with ``MJD_UTC`` or ``BJD_TDB`` of every integration, in place of the times of the inputs.
     bad_pixels : path-like, optional
         FITS image of pixels to be left out.
     max_memory : str or int, optional
@@ -93,7 +103,7 @@ def run(
         memory = parse_size(max_memory)
         threads = _checked("workers", workers, available_workers())
         _checked("block_size", block_size, 1)
-        observation = read_observation(inputs)
+        observation, settings = take_in(inputs, settings, integrations=integrations, times=times)
         references = find_references(observation, overrides or {})
         _warn_if_idle(observation, settings)
         ranges = references.path("wavelengthrange")
@@ -110,8 +120,7 @@ def run(
             block_size=block_size,
             progress=SilentProgress() if progress is None else progress,
         )
-        reduce = _reduce_imaging if observation.mode.is_imaging else _reduce_spectroscopy
-        lanes, products, table = reduce(setting)
+        lanes, products, table = _reduction(observation)(setting)
     return RunResult(
         products={kind: paths for kind, paths in products.items() if paths},
         exposures=tuple(lane.summary() for lane in lanes),
@@ -125,7 +134,14 @@ def run(
     )
 
 
-Reduced = tuple[Sequence[Lane], dict[str, list[Path]], Any]
+Reduced = tuple[Sequence[Lane | TableLane], dict[str, list[Path]], Any]
+
+
+def _reduction(observation: Observation) -> Callable[[Setting], Reduced]:
+    """Return what is to be done: from spectra, images, or frames with spectra."""
+    if observation.exposures[0].from_spectra:
+        return _reduce_tables
+    return _reduce_imaging if observation.mode.is_imaging else _reduce_spectroscopy
 
 
 def _reduce_imaging(setting: Setting) -> Reduced:
@@ -160,7 +176,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         [plan for lane in lanes for plan in lane.spectrum_plans],
         layout=setting.parameters.x1dints.layout,
         source_type_column=setting.parameters.x1dints.source_type_column,
-        steps=_statuses(setting.parameters),
+        steps=_statuses(setting),
         provenance=_provenance(setting),
         files=setting.observation.paths,
     ) as writer:
@@ -176,6 +192,17 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     return lanes, products, table
 
 
+def _reduce_tables(setting: Setting) -> Reduced:
+    """Read the spectra that are there, and make the white light."""
+    lanes = [TableLane(setting, exposure) for exposure in setting.observation.exposures]
+    _make_folder(setting.folder)
+    for lane in lanes:
+        lane.run()
+    table = white_light.table(setting.observation, [curve for lane in lanes for curve in lane.curves])
+    path = setting.folder / f"{setting.observation.product_name}_whtlt.ecsv"
+    return lanes, {"whtlt": [write_catalog(path, table)]}, table
+
+
 def _collected(lanes: Sequence[Lane]) -> dict[str, list[Path]]:
     products: dict[str, list[Path]] = {}
     for lane in lanes:
@@ -188,10 +215,12 @@ def _mask(setting: Setting, exposure: Any) -> Any:
     return None if setting.bad_pixels is None else read_bad_pixels(setting.bad_pixels, exposure)
 
 
-def _statuses(parameters: Parameters) -> dict[str, str]:
+def _statuses(setting: Setting) -> dict[str, str]:
     """Return the status of every step as the archive spells it."""
+    parameters = setting.parameters
+    flagged = setting.observation.segments[0].flagged
     done = {
-        "outlier_detection": parameters.outlier_detection.skip,
+        "outlier_detection": parameters.outlier_detection.skip and not flagged,
         "pixel_replace": parameters.pixel_replace.skip,
         "extract_1d": parameters.extract_1d.skip,
     }
@@ -221,6 +250,8 @@ def _record(setting: Setting) -> CrfintsRecord:
 
 def _warn_if_idle(observation: Observation, parameters: Parameters) -> None:
     """Warn if every step that makes a product is skipped."""
+    if observation.exposures[0].from_spectra:
+        return
     measuring = parameters.tso_photometry if observation.mode.is_imaging else parameters.extract_1d
     if parameters.outlier_detection.skip and measuring.skip:
         warnings.warn(

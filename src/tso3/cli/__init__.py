@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 _VALUES, _REFERENCES, _RESOURCES, _DISPLAY = "Parameters", "Reference files", "Resources", "Display"
-_SCENE = "Scene"
+_SCENE, _PART = "Scene", "Integrations"
 _Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -77,6 +77,22 @@ def _run(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="STEP", help="Skip a step.", rich_help_panel=_VALUES)
     ] = None,
+    integrations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST:LAST",
+            help="Reduce these only, as INT_NUM counts them from 1; both included.",
+            rich_help_panel=_PART,
+        ),
+    ] = None,
+    times: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="MJD_UTC or BJD_TDB of every integration (ECSV, CSV, text, npy), in place of the inputs'.",
+            rich_help_panel=_PART,
+        ),
+    ] = None,
     bad_pixels: Annotated[
         Path | None,
         typer.Option(metavar="FITS", help="Image that is not 0 where a pixel is bad.", rich_help_panel=_REFERENCES),
@@ -121,6 +137,8 @@ def _run(
             config=config or [],
             skip=skip or [],
             overrides=overrides,
+            integrations=integrations,
+            times=times,
             bad_pixels=bad_pixels,
             max_memory=max_memory,
             workers=workers,

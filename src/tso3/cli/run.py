@@ -31,6 +31,8 @@ class Request:
     config: Sequence[Path] = ()
     skip: Sequence[str] = ()
     overrides: dict[str, Path] = field(default_factory=dict)
+    integrations: str | None = None
+    times: Path | None = None
     bad_pixels: Path | None = None
     max_memory: str = "1GiB"
     workers: int | None = None
@@ -75,6 +77,8 @@ def run_and_report(request: Request) -> RunResult:
             preset=preset,
             parameters=parameters,
             overrides=request.overrides,
+            integrations=request.integrations,
+            times=request.times,
             bad_pixels=request.bad_pixels,
             max_memory=request.max_memory,
             workers=request.workers,

@@ -18,6 +18,7 @@ from tso3.io.asdftree import ExtraCard, edit_tree, tree_value
 from tso3.io.cards import fit_comment
 from tso3.io.fitsfile import Hdu, padded, pread_exactly
 from tso3.io.segment import Segment
+from tso3.io.x1dunits import int_times_array, small_table
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -122,10 +123,12 @@ def plan_crfints(segment: Segment, descriptor: int, filename: str, record: Crfin
         If the ASDF extension is laid out in an unknown way; it is then copied as it is.
     """
     headers = {hdu.index: _header_bytes(hdu, segment, filename, record) for hdu in segment.hdus if hdu.name != "ASDF"}
+    times = _own_times(segment)
+    headers |= {index: header for index, (header, _) in times.items()}
     pieces: list[Piece] = []
     offset = 0
     for hdu in segment.hdus:
-        data = None
+        data = times[hdu.index][1] if hdu.index in times else None
         header = headers.get(hdu.index)
         if header is None:
             header, data = _asdf_unit(hdu, segment, descriptor, headers, record)
@@ -133,6 +136,22 @@ def plan_crfints(segment: Segment, descriptor: int, filename: str, record: Crfin
         pieces.append(piece)
         offset = piece.end
     return pieces
+
+
+def _own_times(segment: Segment) -> dict[int, tuple[bytes, bytes]]:
+    """Return header and data of INT_TIMES, by the index of its unit, where the times are not those of the file."""
+    if not segment.own_times:
+        return {}
+    table = segment.hdu("INT_TIMES")
+    if table is None:
+        warnings.warn(
+            f"{segment.path}: has no INT_TIMES of its own, so crfints does not hold the times that are used",
+            Tso3Warning,
+            stacklevel=5,
+        )
+        return {}
+    unit = small_table("INT_TIMES", int_times_array(segment.times))
+    return {table.index: (_encoded(unit.header), unit.data)}
 
 
 def _header_bytes(hdu: Hdu, segment: Segment, filename: str, record: CrfintsRecord) -> bytes:
@@ -231,8 +250,13 @@ def _edited(
             values["meta", "asn", "exptype"] = "science"
     if record.tree:
         values[("tso3",)] = dict(record.tree)
+    if segment.marker:
+        values["meta", "exposure", "integration_start"] = segment.int_start
+        values["meta", "exposure", "integration_end"] = segment.int_stop - 1
     old = tree_value(content, (_HASH,))
-    if old is not None:
+    if old is not None and segment.own_times:  # the units that it speaks of are not those of the file
+        values[(_HASH,)] = None
+    elif old is not None:
         raw = hashlib.sha256()
         for hdu in segment.hdus:
             if hdu.name != "ASDF":

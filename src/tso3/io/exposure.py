@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tso3.errors import InputError
-from tso3.io.association import resolve_inputs
+from tso3.io.association import Association, resolve_inputs
 from tso3.io.belonging import (
     check_continuity,
     check_exposure,
@@ -19,12 +19,14 @@ from tso3.io.belonging import (
     warn_missing_planes,
     without_segment,
 )
+from tso3.io.fitsfile import scan_hdus
 from tso3.io.segment import PLANES, Plane, Segment, read_segments
 from tso3.io.times import IntTimes, concatenate_times
 from tso3.modes import Mode
 
 if TYPE_CHECKING:
     import numpy as np
+    from astropy.io import fits
     from numpy.typing import NDArray
 
 __all__ = ["PLANES", "Exposure", "Observation", "Plane", "Segment", "read_exposures", "read_observation"]
@@ -68,9 +70,17 @@ class Exposure:
     bunit: str
     times: IntTimes
 
+    from_spectra = False
+    """Whether its spectra are there already, and no pixels (see `tso3.io.x1dints_reader`)."""
+
     def header(self, key: str, default: object = None) -> object:
         """Return a keyword of PRIMARY, else of SCI, of the first segment, else ``default``."""
         return self.segments[0].header(key, default)
+
+    @property
+    def primary(self) -> fits.Header:
+        """PRIMARY header of the first segment (read-only)."""
+        return self.segments[0].primary
 
     def _text(self, key: str) -> str | None:
         value = self.header(key)
@@ -241,11 +251,37 @@ def read_observation(inputs: str | Path | Sequence[str | Path]) -> Observation:
         For what is missing but can be done without: segments, times, variances.
     """
     association = resolve_inputs(inputs)
+    spectra = [path for path in association.paths if is_spectra(path)]
+    if spectra:
+        return _read_spectra(association, spectra)
     exposures = read_exposures(association.paths)
     name = association.product_name or common_name([exposure.name for exposure in exposures])
     return Observation(
         exposures, name, association.asn_id, association.asn_pool, association.asn_table, tuple(association.paths)
     )
+
+
+def _read_spectra(association: Association, spectra: Sequence[Path]) -> Observation:
+    """Return the observation of a product of spectra, which stands alone."""
+    from tso3.io.x1dints_reader import read_spectra
+
+    if len(association.paths) > 1:
+        other = next(path for path in association.paths if path != spectra[0])
+        raise InputError(
+            f"holds the spectra of an observation, which stand alone; {other.name} was given too: run them apart",
+            spectra[0],
+        )
+    found = read_spectra(spectra[0])
+    name = association.product_name or found.product_name
+    return replace(found, product_name=name, asn_id=association.asn_id)
+
+
+def is_spectra(path: Path) -> bool:
+    """Return whether a file is a product of spectra (``x1dints``), by its name or else its data model."""
+    name = path.name.lower()
+    if name.endswith(("_x1dints.fits", "_calints.fits", "_crfints.fits")):
+        return name.endswith("_x1dints.fits")
+    return path.is_file() and str(scan_hdus(path)[0].header.get("DATAMODL", "")).strip() == "TSOMultiSpecModel"
 
 
 def read_exposures(paths: Sequence[str | Path]) -> tuple[Exposure, ...]:

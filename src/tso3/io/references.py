@@ -133,6 +133,8 @@ def find_references(observation: Observation, overrides: Mapping[str, str | Path
             )
     exp_type = observation.mode.exp_type
     kinds = kinds_of(exp_type)
+    if observation.exposures[0].from_spectra:
+        kinds = tuple(kind for kind in kinds if kind.name == "wavelengthrange")
     asked = [kind.name for kind in kinds if exp_type in kind.crds and kind.name not in overrides]
     found: dict[str, Mapping[str, Reference]] = {}
     for exposure in observation.exposures:
@@ -180,15 +182,14 @@ def _from_crds(exposure: Exposure, kinds: Sequence[str]) -> dict[str, Path | Non
             "CRDS_PATH and CRDS_SERVER_URL are set but the package crds is not installed; install it or unset them",
             "crds",
         ) from error
-    segment = exposure.segments[0]
-    header = {f"META.{key}": value for key, value in _crds_header(segment.primary).items()}
+    header = {f"META.{key}": value for key, value in _crds_header(exposure.primary).items()}
     try:
         found = crds.getreferences(header, reftypes=list(kinds), observatory="jwst")
     except (CrdsError, OSError, SystemExit) as error:  # crds leaves by sys.exit where it finds no context
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ReferenceFileError(
             f"CRDS could not choose among its files ({reason}); give them with --override-KIND, or unset CRDS_PATH",
-            segment.path,
+            exposure.paths[0],
         ) from error
     return {kind: _existing(kind, str(found.get(kind, _NONE))) for kind in kinds}
 

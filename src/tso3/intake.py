@@ -1,0 +1,106 @@
+"""What comes in: inputs, the part of them that is asked for, and their times; and which steps are done already."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tso3.errors import InputError, ParameterError, Tso3Warning
+from tso3.io.exposure import Observation, read_observation
+from tso3.io.selection import IntegrationRange, parse_integrations, select_integrations
+from tso3.io.user_times import apply_times
+from tso3.io.x1dints_reader import SpectraExposure
+from tso3.parameters import OutlierDetection, Parameters
+
+__all__ = ["take_in"]
+
+
+def take_in(
+    inputs: str | Path | Sequence[str | Path],
+    parameters: Parameters,
+    *,
+    integrations: str | Sequence[int] | None = None,
+    times: str | Path | None = None,
+) -> tuple[Observation, Parameters]:
+    """
+    Return what is reduced, and the parameters without the steps that are done already.
+
+    Parameters
+    ----------
+    inputs : path-like or sequence of path-like
+        Association, calints, crfints or one x1dints.
+    parameters : Parameters
+        Of all steps.
+    integrations : str or pair of int, optional
+        Those to reduce, see `tso3.io.selection.parse_integrations`; all by default.
+    times : path-like, optional
+        File of time stamps, see `tso3.io.user_times.apply_times`; those of the inputs by default.
+
+    Returns
+    -------
+    observation : Observation
+        With the integrations and times that were asked for.
+    parameters : Parameters
+        ``outlier_detection.skip`` is true for crfints, which hold their flags.
+
+    Raises
+    ------
+    Tso3Error
+        If inputs, integrations or times cannot be used.
+
+    Warns
+    -----
+    tso3.errors.Tso3Warning
+        If steps are left out because they are done already.
+    """
+    chosen = None if integrations is None else parse_integrations(integrations)
+    observation = read_observation(inputs)
+    first = observation.exposures[0]
+    if isinstance(first, SpectraExposure):
+        observation = observation if chosen is None else _select_spectra(observation, chosen)
+        if parameters.white_light.skip:
+            raise ParameterError("is skipped, but spectra are given: nothing is left to do", "white_light")
+        warnings.warn(
+            f"{first.path}: holds spectra; the white light is made of them, the steps before are not run",
+            Tso3Warning,
+            stacklevel=3,
+        )
+    else:
+        observation = observation if chosen is None else select_integrations(observation, chosen)
+        if first.segments[0].flagged:
+            warnings.warn(
+                f"{first.segments[0].path}: has its outliers flagged (S_OUTLIR COMPLETE); outlier_detection is not run"
+                " again and no crfints is written",
+                Tso3Warning,
+                stacklevel=3,
+            )
+            detection = OutlierDetection(**{**parameters.outlier_detection.model_dump(), "skip": True})
+            parameters = parameters.model_copy(update={"outlier_detection": detection})
+    return (observation if times is None else apply_times(observation, times)), parameters
+
+
+def _select_spectra(observation: Observation, integrations: IntegrationRange) -> Observation:
+    """Return the observation with the integrations of a range; its name says which they are."""
+    kept, held = [], []
+    for exposure in observation.exposures:
+        number = exposure.times.int_num
+        keep = (number >= integrations.first) & (number <= (integrations.last or number.max()))
+        if keep.any() and isinstance(exposure, SpectraExposure):
+            kept.append(exposure.select(keep))
+            held.append(number[keep])
+    if not kept:
+        there = np.concatenate([exposure.times.int_num for exposure in observation.exposures])
+        raise InputError(
+            f"has integrations {there.min()} to {there.max()}; none is in {integrations.first} to"
+            f" {integrations.last or there.max()}",
+            observation.product_name,
+        )
+    if sum(e.n_int for e in kept) == sum(e.n_int for e in observation.exposures):
+        return observation
+    numbers = np.concatenate(held)
+    name = f"{observation.product_name}-int{numbers.min()}-{numbers.max()}"
+    return replace(observation, exposures=tuple(kept), product_name=name)

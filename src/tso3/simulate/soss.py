@@ -36,9 +36,9 @@ def soss_wcs(scene: DetectorScene) -> WCS:
     from astropy.modeling import models
     from gwcs import WCS
 
-    from tso3.simulate.wcs import _frames, _to_sky
+    from tso3.simulate.wcs import frames_of, to_sky
 
-    frames = _frames("um")
+    frames = frames_of("um")
     layer = scene.layers[0]
     columns = np.arange(scene.subarray.nx, dtype=float)
     table = models.Tabular1D(
@@ -48,7 +48,7 @@ def soss_wcs(scene: DetectorScene) -> WCS:
     scale, middle = scene.instrument.pixel_scale, scene.subarray.nx / 2
     sky = (
         models.Shift(-middle) & models.Shift(-scene.subarray.ny / 2) | models.Scale(scale) & models.Scale(scale)
-        | models.Shift(v2) & models.Shift(v3) | _to_sky(v2, v3)
+        | models.Shift(v2) & models.Shift(v3) | to_sky(v2, v3)
     )  # fmt: skip
     return WCS([(frames["detector"], models.Mapping((0, 1, 0)) | sky & table), (frames["world"], None)])
 

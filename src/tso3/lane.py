@@ -24,7 +24,7 @@ from tso3.io.reader import Reader
 from tso3.parameters import Parameters
 from tso3.progress import Progress
 from tso3.result import Circle, DetectorView, ExposureSummary
-from tso3.steps import extract_1d, outlier_detection, pixel_replace, survey, tso_photometry, white_light
+from tso3.steps import extract_1d, outlier_detection, pixel_replace, soss_frames, survey, tso_photometry, white_light
 from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
 from tso3.stream import ExposureStream, StreamCounts
 
@@ -327,6 +327,7 @@ class SpectralLane(Lane):
         self.plans: tuple[extract_1d.Extract1DPlan, ...] = ()
         self.curves: tuple[white_light.WhiteLightCurve, ...] = ()
         self.replacement: pixel_replace.PixelReplacePlan | None = None
+        self.frames: soss_frames.SossFrames | None = None
         parameters = self.setting.parameters
         if parameters.extract_1d.skip:
             return
@@ -342,13 +343,27 @@ class SpectralLane(Lane):
             self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom
         )
         self.replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, self.plans)
-        self.keep_err = self.replacement is not None
+        self._prepare_soss(reader)
+        self.keep_err = self.replacement is not None or self.frames is not None
         if any(plan.needs_first for plan in self.plans):
             stream = self.stream(reader)
             starts = enumerate(start for start, _ in self.exposure.segment_bounds)
             first = {k: self._replaced(stream.single(start, start + 1)) for k, start in starts}
             self.plans = tuple(extract_1d.with_first_integrations(plan, first) for plan in self.plans)
         self.curves = tuple(self._curve(plan) for plan in self.plans)
+
+    def _prepare_soss(self, reader: Reader) -> None:
+        """Look at whole segments of SOSS where the parameters ask for what the archive does to its images."""
+        if self.exposure.mode.exp_type != "NIS_SOSS" or not self.plans:
+            return
+
+        def read(start: int, stop: int, rows: slice) -> Block:
+            stream = ExposureStream(
+                self.exposure, reader, self.outliers, used_rows=rows, keep_err=True, bad_pixels=self.bad_pixels
+            )
+            return self._replaced(stream.single(start, stop))
+
+        self.frames = soss_frames.prepare(self.exposure, self.setting.parameters.extract_1d, read)
 
     def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
         """Return the empty light curve of a spectrum, within the wavelength range of its own order."""
@@ -366,7 +381,7 @@ class SpectralLane(Lane):
         """Rows of the apertures and the backgrounds."""
         if not self.plans:
             return slice(0, 0)
-        if self.replacement is not None:
+        if self.replacement is not None or self.frames is not None:
             return slice(0, self.exposure.ny)
         return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
 
@@ -374,7 +389,8 @@ class SpectralLane(Lane):
     def result_bytes(self) -> int:
         """Bytes of the spectra of one integration, of the sums that they are made from, and of replaced planes."""
         spectra = max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
-        copied = 0 if self.replacement is None else self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
+        copies = (self.replacement is not None) + (self.frames is not None)
+        copied = copies * self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
         return spectra + copied
 
     @property
@@ -388,12 +404,16 @@ class SpectralLane(Lane):
         """Replace bad pixels if asked to, extract one block, write its rows, and add it to the light curves."""
         if self.plans:
             block = self._replaced(block)
+        if self.frames is not None:
+            block = soss_frames.run(self.frames, block)
         for plan, curve in zip(self.plans, self.curves, strict=True):
             if self.writer is None:
                 raise RuntimeError("spectra without a product to write them to")
             spectra = extract_1d.run(plan, block)
-            self.writer.write(self.exposure.name, spectra)
             curve.add(spectra)
+            if isinstance(block, soss_frames.SossBlock):
+                spectra = soss_frames.finished(plan, block, spectra)
+            self.writer.write(self.exposure.name, spectra)
 
     def apertures(self) -> dict[str, Any]:
         """Return the weights of every spectrum's aperture."""

@@ -1,0 +1,216 @@
+"""
+What the archive preset does to the images of SOSS before they are summed, and to the columns afterwards.
+
+Each choice is a parameter of extract_1d: ``soss_infill``, ``soss_background`` and ``soss_variance``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.block import Block
+from tso3.core.box import box_extract
+from tso3.core.soss_fill import clipped_background, fill_in_time
+from tso3.core.spectra import Spectra
+from tso3.parameters import Extract1D
+from tso3.steps.extraction_plan import Extract1DPlan
+from tso3.steps.soss import reference_pixels
+
+if TYPE_CHECKING:
+    from tso3.io.exposure import Exposure
+
+__all__ = ["SossBlock", "SossFrames", "finished", "prepare", "run"]
+
+_TILE_BYTES = 96 * 2**20
+_BYTES_PER_SAMPLE = 40
+
+Read = Callable[[int, int, slice], Block]
+"""Gives integrations (from, to) of the exposure, flagged, with ``err``; only some rows are defined."""
+
+
+@dataclass(frozen=True)
+class SossFrames:
+    """
+    What is done to the images of an exposure.
+
+    Attributes
+    ----------
+    subtract : bool
+        Whether the clipped background is subtracted.
+    linear : bool
+        Whether variances are weighted linearly, in the total alone.
+    bounds : tuple of (int, int)
+        Integrations of each segment.
+    masked : tuple of ndarray of bool, shape (ny, nx)
+        By segment: pixels that are left out of it.
+    first : ndarray of int64, shape (n_int + 1,)
+        Where the filled samples of each integration begin.
+    pixel, value, error : ndarray
+        Filled samples: flat index in the image, value and error.
+    """
+
+    subtract: bool
+    linear: bool
+    bounds: tuple[tuple[int, int], ...]
+    masked: tuple[NDArray[np.bool_], ...]
+    first: NDArray[np.int64]
+    pixel: NDArray[np.int64]
+    value: NDArray[np.float32]
+    error: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SossBlock(Block):
+    """
+    A block whose images are ready to be summed.
+
+    Attributes
+    ----------
+    level : ndarray of float32 or None, shape (n_int, nx)
+        Background that was subtracted; None if `extract_1d` fits it.
+    total : ndarray of float32 or None, shape (n_int, ny, nx)
+        Total variance of every sample; None if its components are used.
+    """
+
+    level: NDArray[np.float32] | None = None
+    total: NDArray[np.float32] | None = None
+
+
+def prepare(exposure: Exposure, parameters: Extract1D, read: Read) -> SossFrames | None:
+    """
+    Return what is done to the images of an exposure, None if nothing is.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Of NIS_SOSS.
+    parameters : Extract1D
+        The step's parameters.
+    read : callable
+        Reads flagged integrations; with ``soss_infill = median`` every segment is read once, in tiles of rows.
+
+    Returns
+    -------
+    frames : SossFrames or None
+        Filled samples are kept: 16 bytes for each.
+    """
+    infill, linear = parameters.soss_infill == "median", parameters.soss_variance == "linear"
+    clipped = parameters.soss_background == "clipped"
+    if not (infill or linear or clipped):
+        return None
+    masked, parts = [], []
+    for start, stop in exposure.segment_bounds:
+        never = reference_pixels(exposure, start)
+        if infill:
+            rows = max(1, _TILE_BYTES // ((stop - start) * exposure.nx * _BYTES_PER_SAMPLE))
+            for low in range(0, exposure.ny, rows):
+                tile = slice(low, min(low + rows, exposure.ny))
+                block = read(start, stop, tile)
+                assert block.err is not None
+                filled = fill_in_time(block.data[:, tile], block.err[:, tile])
+                never[tile] |= filled.never
+                pixel = filled.pixel + low * exposure.nx
+                parts.append((filled.integration + start, pixel, filled.value, filled.error))
+        masked.append(never)
+    integration, pixel, value, error = _joined(parts)
+    order = np.lexsort((pixel, integration))
+    return SossFrames(
+        subtract=clipped and bool(parameters.subtract_background),
+        linear=linear,
+        bounds=exposure.segment_bounds,
+        masked=tuple(masked),
+        first=np.searchsorted(integration[order], np.arange(exposure.n_int + 1)),
+        pixel=pixel[order],
+        value=value[order],
+        error=error[order],
+    )
+
+
+def _joined(parts: list[tuple[NDArray[np.generic], ...]]) -> tuple[NDArray[np.generic], ...]:
+    if not parts:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32)
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+
+def run(frames: SossFrames, block: Block) -> SossBlock:
+    """
+    Return a block with missing samples filled, masked pixels NaN, and the background subtracted.
+
+    Parameters
+    ----------
+    frames : SossFrames
+        Of its exposure.
+    block : Block
+        With ``err``. Not modified.
+
+    Returns
+    -------
+    block : SossBlock
+        A copy.
+    """
+    assert block.err is not None
+    data, err = block.data.copy(), block.err.copy()
+    variances = {name: getattr(block, name) for name in ("var_poisson", "var_rnoise", "var_flat")}
+    variances = {name: None if plane is None else plane.copy() for name, plane in variances.items()}
+    level = np.zeros((block.n_int, data.shape[2]), np.float32)
+    for k in range(block.n_int):
+        i_int = block.start + k
+        segment = next(s for s, (start, stop) in enumerate(frames.bounds) if start <= i_int < stop)
+        here = slice(int(frames.first[i_int]), int(frames.first[i_int + 1]))
+        pixel = frames.pixel[here]
+        data[k].ravel()[pixel] = frames.value[here]
+        err[k].ravel()[pixel] = frames.error[here]
+        first = True
+        for plane in variances.values():
+            if plane is not None:
+                plane[k].ravel()[pixel] = frames.error[here] ** 2 if first else 0.0
+                first = False
+        data[k][frames.masked[segment]] = np.nan
+        if frames.subtract:
+            level[k] = clipped_background(data[k], frames.masked[segment])
+            data[k] -= level[k]
+    return SossBlock(
+        block.start, data, err, block.dq, block.mask, **variances, level=level, total=err**2 if frames.linear else None
+    )
+
+
+def finished(plan: Extract1DPlan, block: SossBlock, spectra: Spectra) -> Spectra:
+    """
+    Return spectra with the columns that the archive has.
+
+    Parameters
+    ----------
+    plan : Extract1DPlan
+        Of their order.
+    block : SossBlock
+        What they were summed from.
+    spectra : Spectra
+        Of the block.
+
+    Returns
+    -------
+    spectra : Spectra
+        The background of a column is the level that was subtracted; with linear weights the error is the root of the
+        weighted sum of the total variances, components and quality are 0.
+    """
+    changes: dict[str, NDArray[np.generic]] = {}
+    calibration = np.ones(plan.wavelength.size) if plan.calibration is None else plan.calibration
+    columns = plan.box.start + plan.columns
+    nothing = np.zeros_like(spectra.flux)
+    if block.level is not None:
+        changes["background"] = block.level[:, columns].astype(np.float64) * calibration
+        for name in ("bkgd_error", "bkgd_var_poisson", "bkgd_var_rnoise", "bkgd_var_flat"):
+            changes[name] = nothing
+    if block.total is not None:
+        total = np.where(np.isfinite(block.data), block.total, np.float32(np.nan))
+        variance = box_extract(plan.box, total).flux[:, plan.columns]
+        changes["flux_error"] = np.sqrt(variance) * calibration
+        for name in ("flux_var_poisson", "flux_var_rnoise", "flux_var_flat"):
+            changes[name] = nothing
+        changes["dq"] = np.zeros_like(spectra.dq)
+    return replace(spectra, **changes)  # type: ignore[arg-type]

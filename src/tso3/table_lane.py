@@ -14,7 +14,8 @@ from tso3.result import ExposureSummary
 from tso3.steps import white_light
 
 if TYPE_CHECKING:
-    from tso3.io.x1dints_reader import SpectraExposure, SpectrumRows
+    from tso3.io.spectra_rows import SpectrumRows
+    from tso3.io.x1dints_reader import SpectraExposure
     from tso3.lane import Setting
 
 __all__ = ["TableLane"]

@@ -49,7 +49,8 @@ def resolve_inputs(inputs: str | Path | Sequence[str | Path]) -> Association:
     ----------
     inputs : path-like or sequence of path-like
         One association (``.json``), or any mixture of FITS files, patterns (``data/*_calints.fits``) and folders
-        (all ``*_calints.fits`` in it). A file given twice counts once.
+        (all ``*_calints.fits`` in it, else all ``*_crfints.fits``, else ``*_x1dints.fits``). A file given twice counts
+        once.
 
     Returns
     -------
@@ -207,10 +208,10 @@ def _expand(item: str | Path) -> list[Path]:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read ({getattr(error, 'strerror', None) or error})", item) from None
     if folder:
-        found = sorted(path.glob("*_calints.fits"))
-        if not found:
-            raise InputError("the folder holds no *_calints.fits; give the files", path)
-        return found
+        for suffix in ("calints", "crfints", "x1dints"):  # the earliest stage that is there
+            if found := sorted(path.glob(f"*_{suffix}.fits")):
+                return found
+        raise InputError("the folder holds no *_calints.fits (nor _crfints or _x1dints); give the files", path)
     if exists or not any(c in text for c in _WILDCARDS):
         return [path]
     found = sorted(Path(name) for name in glob.glob(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -75,3 +76,50 @@ def segments(tmp_path):
         paths.append(path)
         first += n
     return paths
+
+
+def make_spectra(folder, lengths=(6, 5, 4), detector="NRS1", ny=6, nx=8, number=1, depth=0.0, **keywords):
+    """Write tiny calints with a spectrum along x, which run through the whole flow in no time; return their paths.
+
+    No WCS but a WAVELENGTH plane; extract them with `tiny_aperture`. ``depth`` is missing in the middle third.
+    """
+    paths, first = [], 1
+    total = sum(lengths)
+    begin = 59791.0 + (number - 1) * 0.5
+    profile = 1000.0 * np.exp(-0.5 * ((np.arange(ny) - 2.5) / 0.8) ** 2)
+    for k, n in enumerate(lengths, 1):
+        path = folder / f"jw01366003001_04101_{number:05d}-seg{k:03d}_{detector.lower()}_calints.fits"
+        cards = {
+            "intstart": first, "intend": first + n - 1, "exsegnum": k, "nints": total, "detector": detector,
+            "exposure": f"{number:05d}", "targname": "TOI-1", "expstart": begin, "expend": begin + total * 16.2 / 86400,
+        } | keywords  # fmt: skip
+        hdus = make_calints(path, n, ny, nx, seed=100 * number + k, **cards)
+        index = np.arange(first - 1, first + n - 1)
+        light = np.where((index >= total // 3) & (index < 2 * total // 3), 1.0 - depth, 1.0)
+        hdus["SCI"].data += (light[:, None, None] * profile[:, None] - 10.0).astype(np.float32)
+        hdus["DQ"].data[:] = 0
+        hdus["ERR"].data[:] = 1.0
+        for name in ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT"):
+            hdus[name].data[:] = 0.4
+        wavelength = np.broadcast_to(np.linspace(3.0, 4.0, nx), (ny, nx)).astype(np.float32)
+        hdus.append(fits.ImageHDU(wavelength, name="WAVELENGTH"))
+        hdus["INT_TIMES"] = int_times(first, n, begin)
+        hdus.writeto(path, overwrite=True)
+        paths.append(path)
+        first += n
+    return paths
+
+
+@pytest.fixture(name="make_spectra", scope="session")
+def make_spectra_fixture():
+    """The function that writes tiny spectral exposures."""
+    return make_spectra
+
+
+@pytest.fixture(scope="session")
+def tiny_aperture(tmp_path_factory):
+    """An extract1d reference for them."""
+    path = tmp_path_factory.mktemp("references") / "extract1d.json"
+    aperture = {"id": "ANY", "dispaxis": 1, "ystart": 1, "ystop": 4, "use_source_posn": False}
+    path.write_text(json.dumps({"apertures": [aperture]}))
+    return {"extract1d": path}

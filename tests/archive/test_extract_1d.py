@@ -188,7 +188,7 @@ APERTURES = {
     "fractional limits": {"ystart": 9.3, "ystop": 18.8, "xstart": 3.5, "xstop": 2000.2, "use_source_posn": False},
     "limits outside": {"ystart": -4.3, "ystop": 60, "use_source_posn": False},
     "width about the middle": {"ystart": 9, "ystop": 20, "extract_width": 6.6, "use_source_posn": False},
-    "order and slit": {"id": "S1600A1", "spectral_order": 1, "ystart": 9, "ystop": 20},
+    "order and slit": {"id": "S1600A1", "spectral_order": -1, "ystart": 9, "ystop": 20},
 }  # fmt: skip
 
 

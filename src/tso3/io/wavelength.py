@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from tso3.io.fitsfile import Hdu
     from tso3.io.segment import Segment
 
-__all__ = ["pixel_scale", "read_tree", "read_wavelength", "read_wcs", "sky_position", "wavelength_of_grid"]
+__all__ = [
+    "pixel_scale",
+    "read_tree",
+    "read_wavelength",
+    "read_wcs",
+    "sky_position",
+    "wavelength_of_grid",
+    "world_of_grid",
+]
 
 _FLOATS = {-32: ">f4", -64: ">f8"}
 
@@ -55,7 +63,7 @@ def read_wavelength(segment: Segment) -> NDArray[np.floating] | None:
             if plane.shape != (segment.ny, segment.nx):
                 raise InputError(f"WAVELENGTH has shape {plane.shape}, SCI {(segment.ny, segment.nx)}", segment.path)
             if np.any(plane != 0.0):
-                return plane
+                return np.where(plane > 0.0, plane, np.nan).astype(plane.dtype)  # zeros are places never filled in
     wcs = read_wcs(segment.path, segment.in_tree)
     return None if wcs is None else wavelength_of_grid(wcs, segment.ny, segment.nx)
 
@@ -78,6 +86,32 @@ def wavelength_of_grid(wcs: WCS, ny: int, nx: int) -> NDArray[np.float64]:
     """
     y, x = np.indices((ny, nx), dtype=np.float64)
     return np.asarray(wcs(x, y)[2], dtype=np.float64)
+
+
+def world_of_grid(
+    wcs: WCS, ny: int, nx: int, frame: str | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """
+    Return the first three coordinates of the centre of every pixel.
+
+    Parameters
+    ----------
+    wcs : gwcs.WCS
+        Transform from detector (x, y).
+    ny, nx : int
+        Size of the image.
+    frame : str, optional
+        Frame of the coordinates; the last by default.
+
+    Returns
+    -------
+    first, second, third : ndarray, shape (ny, nx)
+        Right ascension and declination [deg] and wavelength [micron], or what the frame has; NaN where there is none.
+    """
+    y, x = np.indices((ny, nx), dtype=np.float64)
+    transform = wcs if frame is None else wcs.get_transform(wcs.available_frames[0], frame)
+    first, second, third = (np.array(values, dtype=np.float64) for values in transform(x, y)[:3])
+    return first, second, third
 
 
 def sky_position(wcs: WCS, x: float, y: float) -> tuple[float, float] | None:

@@ -8,7 +8,17 @@ from types import MappingProxyType
 
 import numpy as np
 
-from tso3.simulate.instruments import DETECTOR1, REFERENCES, Archive, DetectorRecord, Instrument, Slit, Subarray, table
+from tso3.simulate.instruments import (
+    DETECTOR1,
+    REFERENCES,
+    Archive,
+    DetectorRecord,
+    Instrument,
+    OrderRecord,
+    Slit,
+    Subarray,
+    table,
+)
 
 __all__ = ["NIRSPEC"]
 
@@ -24,6 +34,7 @@ _NRS1 = DetectorRecord(
     dispersion=(2.3572, 6.705e-4, -1.9e-9),
     trace=(16.1, 1.25, -0.62),
     tilt=-0.021,
+    orders=(OrderRecord(-1),),
 )
 _NRS2 = DetectorRecord(
     name="NRS2",
@@ -36,8 +47,9 @@ _NRS2 = DetectorRecord(
     trace=(15.2, -1.42, -0.48),
     tilt=-0.028,
     time_offset=0.064,
+    orders=(OrderRecord(-1),),
 )
-"""The detectors as G395H uses them: its wavelength at a pixel, its trace."""
+"""The detectors as G395H uses them: its wavelength at a pixel, its trace; the order is -1 for all gratings."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +232,7 @@ _PRISM = replace(
             wavelength_limits=(0.601, 5.30),
             trace=(16.3, 0.35, -0.12),
             tilt=-0.012,
+            orders=(OrderRecord(0),),
         ),
     ),
     subarrays=table(

@@ -154,7 +154,7 @@ def test_where_the_fixed_aperture_sits(exposure):
 
 
 def test_14_missing_pixels_dropped_or_completed(exposure):
-    """Both behaviours: ``drop`` is short and says so, ``complete`` restores the flux."""
+    """T22, both behaviours: ``drop`` is short and says so, ``complete`` restores the flux."""
     made, stack, whole = exposure(), scene(12), scene(12)
     model = survey(whole)
     for plane in stack[:2]:
@@ -192,6 +192,39 @@ def test_a_steady_bad_pixel_changes_nothing_in_time(exposure):
     assert (table["quality"] & Q.INCOMPLETE).all()
 
 
+def test_22_a_failed_centroid_of_a_moving_aperture_is_one_row(exposure):
+    """T22: the row is NaN and flagged, the others stand; the archive's pipeline stops."""
+    made, stack = exposure(), scene(12)
+    for plane in stack[:2]:
+        plane[7] = np.nan
+    table = measure(made, stack, survey(stack), moving_centroid=True)
+    for name in ("aperture_x", "centroid_x", "net_aperture_sum", "psf_flux"):
+        assert np.flatnonzero(np.isnan(table[name])).tolist() == [7]
+    assert table["quality"][7] & (Q.NO_CENTROID | Q.NOT_MEASURED) == Q.NO_CENTROID | Q.NOT_MEASURED
+
+
+@pytest.mark.parametrize("planned", [(-3.0, 16.0), (16.0, 36.0)])
+def test_22_a_planned_position_outside_the_array(exposure, planned):
+    """T22: nothing is found from there; rows are flagged, never an exception."""
+    made, stack = exposure(xref_sci=planned[0] + 1, yref_sci=planned[1] + 1), scene(12)
+    table = measure(made, stack, survey(stack))
+    assert (table["quality"] & Q.PLANNED_POSITION).all()
+    assert np.isnan(table["centroid_x"]).all()
+
+
+def test_22_bad_pixels_of_the_annulus_do_not_count(exposure):
+    """T22: NaN in the annulus; the mean is that of the others."""
+    made, stack = exposure(), scene(12)
+    whole = measure(made, stack, survey(stack))
+    for plane in stack[:2]:
+        plane[5, 19:21] = np.nan
+    table = measure(made, stack, survey(stack))
+    ratio = table["annulus_mean"][5] / whole["annulus_mean"][5]
+    assert 0.5 < ratio < 2
+    assert ratio != 1
+    np.testing.assert_allclose(table["net_aperture_sum"][5], whole["net_aperture_sum"][5], rtol=0.03)
+
+
 def test_noise_only_is_doubtful(exposure):
     made, stack = exposure(), scene(12, flux=0.0)
     table = measure(made, stack, survey(stack), missing="drop")
@@ -220,12 +253,14 @@ def test_without_a_survey(exposure):
 
 
 def test_even_boxes_are_lowered(exposure):
+    """T22."""
     with pytest.warns(Tso3Warning, match="fit_box_width = 8 is even; 7 is used"):
         plan = tso_photometry.prepare(exposure(), NO_REFERENCES, TsoPhotometry(fit_box_width=8, missing="drop"), None)
     assert plan.layout.fit == 7
 
 
 def test_units(exposure, tmp_path):
+    """T22: MJy/sr, DN/s, and any other."""
     drop = TsoPhotometry(missing="drop")
     assert tso_photometry.prepare(exposure(), NO_REFERENCES, drop, None).unit.name == "Jy"
     with pytest.warns(Tso3Warning, match="unit mJy is not known"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from tso3.io.ifu_apertures import BUILT_IN as MRS_APERTURES
 from tso3.io.reference_files import Aperture1D
 
 __all__ = ["APERTURES", "OF_SUBARRAY", "OTHERS", "SOURCES", "STRIPE", "apertures_of", "described"]
@@ -86,7 +87,9 @@ SOURCES: dict[str, str] = {
 }
 """Where the numbers come from, by EXP_TYPE."""
 
-OTHERS: dict[tuple[str, str], str] = {}
+OTHERS: dict[tuple[str, str], str] = {
+    ("extract1d", "MIR_MRS"): MRS_APERTURES,
+}
 """What the built-in default of another kind of reference is and where it is from, by kind and EXP_TYPE."""
 
 
@@ -149,7 +152,7 @@ def described(kind: str, exp_type: str) -> str:
     >>> described("extract1d", "MIR_LRS-SLITLESS")[:51]
     'xstart 30, xstop 41, background -23 to -11 and 11 t'
     """
-    if kind != "extract1d":
+    if (kind, exp_type) in OTHERS:
         return OTHERS[kind, exp_type]
     parts = [_aperture(each) for each in APERTURES[exp_type]]
     for (mode, subarray), apertures in OF_SUBARRAY.items():

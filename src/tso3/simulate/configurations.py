@@ -17,6 +17,7 @@ from tso3.errors import InputError
 from tso3.simulate.instruments import Instrument
 from tso3.simulate.miri import MIRI
 from tso3.simulate.miri_imaging import MIRI_IMAGING
+from tso3.simulate.miri_mrs import MIRI_MRS
 from tso3.simulate.nircam import NIRCAM
 from tso3.simulate.nircam_dhs import NIRCAM_DHS
 from tso3.simulate.nircam_grism import NIRCAM_GRISM
@@ -34,7 +35,7 @@ def _by_mode(*instruments: Instrument) -> Mapping[str, Mapping[str, Instrument]]
     return MappingProxyType({mode: MappingProxyType(records) for mode, records in found.items()})
 
 
-CONFIGURATIONS = _by_mode(*NIRSPEC, *MIRI, *NIRCAM, *NIRCAM_GRISM, *NIRCAM_DHS, *MIRI_IMAGING, *NIRISS)
+CONFIGURATIONS = _by_mode(*NIRSPEC, *MIRI, *NIRCAM, *NIRCAM_GRISM, *NIRCAM_DHS, *MIRI_IMAGING, *MIRI_MRS, *NIRISS)
 """Records by EXP_TYPE, then configuration; the first of each mode is its default."""
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tso3.simulate.slices import Channel
 
 __all__ = [
     "DETECTOR1",
@@ -86,6 +90,8 @@ class OrderRecord:
     band : tuple of int or None
         Cross-dispersion pixels (first, stop) that this order's light can reach; None: all. Pixels of a band belong to
         this order alone.
+    slices : Channel or None
+        Of an integral field unit: the slices of the channel that this is.
     """
 
     number: int
@@ -96,6 +102,7 @@ class OrderRecord:
     efficiency: Callable[[np.ndarray], np.ndarray] | None = None
     profile: str = "telescope"
     band: tuple[int, int] | None = None
+    slices: Channel | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ class DetectorRecord:
         Flux of the star on it in parts of the mode's ``source_flux``.
     transits : bool
         False where another star, without a planet, is on this detector.
+    optics : tuple of (str, str)
+        Optical elements that differ from one detector to the next, as in `Instrument`.
     """
 
     name: str
@@ -153,6 +162,7 @@ class DetectorRecord:
     orders: tuple[OrderRecord, ...] = ()
     brightness: float = 1.0
     transits: bool = True
+    optics: tuple[tuple[str, str], ...] = ()
 
     def in_order(self, order: OrderRecord) -> DetectorRecord:
         """Return the detector as one of its orders sees it: dispersion, limits, trace and tilt of the order."""

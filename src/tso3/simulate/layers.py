@@ -208,6 +208,10 @@ def make_layers(
     layers : tuple of Layer
         At least one.
     """
+    if any(order.slices is not None for order in detector.orders):
+        from tso3.simulate.slices import slice_layers
+
+        return slice_layers(instrument, detector, subarray, star, transit, n_int)
     fraction = (np.arange(n_int) + 0.5) / n_int
     layers = []
     for order in detector.orders or (OrderRecord(1),):

@@ -40,7 +40,9 @@ def write_references(folder: Path, scenes: list[DetectorScene]) -> dict[str, Pat
     found = {"gain": _write_gain(folder / f"{name}_gain_sim.fits", first)}
     if first.instrument.exp_type == "NIS_SOSS":
         return found | write_soss_references(folder, first, _describe)
-    if first.instrument.model == "MultiSlitModel":  # apertures of stripes follow the light
+    if first.instrument.exp_type == "MIR_MRS":
+        found["extract1d"] = _write_ifu_extract1d(folder / f"{name}_extract1d_sim.asdf", first)
+    elif first.instrument.model == "MultiSlitModel":  # apertures of stripes follow the light
         found["wavelengthrange"] = _write_ranges(folder / f"{name}_wavelengthrange_sim.asdf", first)
     elif first.instrument.dispersion_axis:
         found["extract1d"] = _write_json(folder / f"{name}_extract1d_sim.json", _extract1d(first, follow=False))
@@ -102,6 +104,26 @@ def _describe(model: Any, scene: DetectorScene, kind: str) -> None:
     model.meta.description = "Simulated by tso3"
     model.meta.author = "tso3"
     model.meta.useafter = "2022-01-01T00:00:00"
+
+
+def _write_ifu_extract1d(path: Path, scene: DetectorScene) -> Path:
+    """Write circular apertures for the MRS: 2.2 times the width of the scene's own core, and an annulus."""
+    from stdatamodels.jwst import datamodels
+
+    model = datamodels.Extract1dIFUModel()
+    _describe(model, scene, "EXTRACT1D")
+    model.meta.exposure.type = scene.instrument.exp_type
+    model.meta.region_type, model.meta.method = "target", "exact"
+    model.meta.subtract_background, model.meta.subpixels = True, 10
+    wavelength = np.linspace(4.8, 28.0, 60).astype(np.float32)
+    fwhm = 0.033 * wavelength + 0.106
+    model.data.wavelength, model.data.radius = wavelength, 2.2 * fwhm
+    model.data.inner_bkg, model.data.outer_bkg = 2.6 * fwhm, 3.4 * fwhm
+    model.data.wavelength_units = "micron"
+    model.data.radius_units = model.data.inner_bkg_units = model.data.outer_bkg_units = "arcsec"
+    model.save(path)
+    model.close()
+    return path
 
 
 def _write_gain(path: Path, scene: DetectorScene) -> Path:

@@ -44,6 +44,10 @@ def make_wcs(scene: DetectorScene) -> WCS:
         from tso3.simulate.soss import soss_wcs
 
         wcs = soss_wcs(scene)
+    elif scene.instrument.exp_type == "MIR_MRS":
+        from tso3.simulate.slices import slices_wcs
+
+        wcs = slices_wcs(scene)
     elif scene.instrument.dispersion_axis:
         wcs = _slitless_wcs(scene)
     else:
@@ -67,6 +71,12 @@ def sky_region(scene: DetectorScene, wcs: WCS) -> str:
         to_world = wcs.get_transform("direct_image", "world")
         x1, y1 = scene.subarray.nx - 0.5, scene.subarray.ny - 0.5
         corners = [to_world(x, y, 4.0, 1)[:2] for x, y in ((-0.5, -0.5), (-0.5, y1), (x1, y1), (x1, -0.5))]
+    elif scene.instrument.exp_type == "MIR_MRS":
+        to_world = wcs.get_transform("v2v3", "world")
+        (v2, v3), half = scene.instrument.v2v3, 3.5
+        corners = [
+            to_world(v2 + a, v3 + b, 5.0)[:2] for a, b in ((-half, -half), (-half, half), (half, half), (half, -half))
+        ]
     else:
         (x0, x1), (y0, y1) = wcs.bounding_box.bounding_box() if scene.instrument.dispersion_axis else (
             (-0.5, scene.subarray.nx - 0.5), (-0.5, scene.subarray.ny - 0.5))  # fmt: skip

@@ -389,6 +389,7 @@ class SpectralLane(Lane):
     def result_bytes(self) -> int:
         """Bytes of the spectra of one integration, of the sums that they are made from, and of replaced planes."""
         spectra = max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
+        spectra += max((plan.turned_bytes for plan in self.plans), default=0)
         copies = (self.replacement is not None) + (self.frames is not None)
         copied = copies * self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
         return spectra + copied
@@ -418,13 +419,15 @@ class SpectralLane(Lane):
     def apertures(self) -> dict[str, Any]:
         """Return the weights of every spectrum's aperture."""
         weights: dict[str, NDArray[np.float32]] = {}
+        several_orders = len({plan.header.spectral_order for plan in self.plans}) > 1
         for plan in self.plans:
             box = plan.box
             whole = np.zeros((self.exposure.ny, self.exposure.nx), np.float32)
             turned = whole.T if plan.turned else whole
             turned[box.rows, box.start : box.start + box.npixels.size] = box.aperture
-            order = f"order {plan.header.spectral_order}"
-            weights[order if len(self.plans) > 1 else "aperture"] = whole
+            header = plan.header
+            name = f"order {header.spectral_order}" if several_orders else header.slit_name or "aperture"
+            weights[name if len(self.plans) > 1 else "aperture"] = whole
         return {"apertures": weights}
 
     def _replaced(self, block: Block) -> Block:

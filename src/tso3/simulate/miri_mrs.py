@@ -95,8 +95,8 @@ def _record(band: str) -> Instrument:
         temperature=4500.0,
         resolution=1500.0,
         background=1.0,
-        jitter=0.01,
-        drift=0.03,
+        jitter=0.002,
+        drift=0.006,
         thickness=1.4,
         flux_per_pixel="MJy/sr",
         archive=Archive(

@@ -23,6 +23,7 @@ from tso3.io.reference_files import read_apcorr, read_extract1d
 from tso3.io.wavelength import pixel_scale
 from tso3.parameters import Extract1D, Photom
 from tso3.steps.extraction_setup import ExtractionSetup, choose_aperture, set_up, spectral_order, target_name
+from tso3.steps.mrs import mrs_setups
 from tso3.steps.soss import soss_header, soss_setups
 from tso3.steps.stripes import stripe_setup
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Extract1DPlan", "Units", "prepare"]
 
+_MRS = "MIR_MRS"
+_TURNED_BYTES = 16
+"""Four planes of float32."""
 _PHASE = 0.5
 """Position of the source in its pixel that corrections are interpolated to, as the archive."""
 
@@ -107,6 +111,12 @@ class Extract1DPlan:
     first: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
+    def turned_bytes(self) -> int:
+        """Bytes per integration of the copies of its planes with dispersion along x; 0 where it runs so anyway."""
+        across = int(self.box.rows[-1] - self.box.rows[0]) + 1
+        return across * self.box.npixels.size * _TURNED_BYTES if self.turned else 0
+
+    @property
     def complete(self) -> bool:
         """Whether missing pixels are completed."""
         return self.box.complete
@@ -171,6 +181,8 @@ def _setups(
     """Return where the spectra of an exposure are: one from the extract1d reference, or as the mode has its own."""
     if exposure.stripe:
         return (stripe_setup(exposure, references, parameters, model),)
+    if exposure.mode.exp_type == _MRS:
+        return mrs_setups(exposure, references, parameters, model)
     path = references.path("extract1d")
     order = spectral_order(exposure)
     aperture = None
@@ -283,6 +295,8 @@ def _units(exposure: Exposure) -> Units:
         return Units(1.0, 0.0, 1.0)
     if not _calibrated(exposure):
         return Units(1.0, 1.0, 1.0)
+    if exposure.mode.exp_type == _MRS:  # the solid angle of its pixels differs and is in the calibration
+        return Units(flux=1e6, surf_bright=1.0, background=1.0)
     area = exposure.header("PIXAR_SR")
     if not isinstance(area, int | float) or not area > 0.0:
         warnings.warn(
@@ -307,6 +321,8 @@ def _correction(
     path = references.path("apcorr")
     if path is None or not parameters.apply_apcorr or not _is_point(exposure):
         return None
+    if exposure.mode.exp_type == _MRS:
+        raise ReferenceFileError("is for cubes; spectra of the MRS have no aperture correction: leave it out", path)
     configuration = {
         "subarray": exposure.subarray,
         "filter": exposure.filter,

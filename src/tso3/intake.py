@@ -11,7 +11,7 @@ import numpy as np
 
 from tso3.errors import InputError, ParameterError, Tso3Warning
 from tso3.io.exposure import Observation, read_observation
-from tso3.io.selection import IntegrationRange, parse_integrations, select_integrations
+from tso3.io.selection import IntegrationRange, named, parse_integrations, select_integrations
 from tso3.io.user_times import apply_times
 from tso3.io.x1dints_reader import SpectraExposure
 from tso3.parameters import OutlierDetection, Parameters
@@ -101,6 +101,5 @@ def _select_spectra(observation: Observation, integrations: IntegrationRange) ->
         )
     if sum(e.n_int for e in kept) == sum(e.n_int for e in observation.exposures):
         return observation
-    numbers = np.concatenate(held)
-    name = f"{observation.product_name}-int{numbers.min()}-{numbers.max()}"
+    name = named(observation.product_name, [(int(n.min()), int(n.max())) for n in held])
     return replace(observation, exposures=tuple(kept), product_name=name)

@@ -150,7 +150,7 @@ def without_segment(stem: str) -> str:
 
 def exposure_name(segments: tuple[Segment, ...]) -> str:
     """Return the stem that segments share, without the number of the segment."""
-    stems = [without_segment(segment.stem) for segment in segments]
+    stems = [without_segment(segment.base) for segment in segments]
     return stems[0] if len(set(stems)) == 1 else common_name(stems)
 
 

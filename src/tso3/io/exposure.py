@@ -255,7 +255,9 @@ def read_observation(inputs: str | Path | Sequence[str | Path]) -> Observation:
     if spectra:
         return _read_spectra(association, spectra)
     exposures = read_exposures(association.paths)
-    name = association.product_name or common_name([exposure.name for exposure in exposures])
+    parts = {segment.marker for exposure in exposures for segment in exposure.segments}
+    shared = common_name([exposure.name for exposure in exposures]) + (parts.pop() if len(parts) == 1 else "")
+    name = association.product_name or shared
     return Observation(
         exposures, name, association.asn_id, association.asn_pool, association.asn_table, tuple(association.paths)
     )
@@ -332,7 +334,7 @@ def _identity(segment: Segment) -> tuple[str, ...]:
     """Return what the segments of one exposure have in common; sorts by exposure, then detector."""
     keys = [str(segment.header(key, "")) for key in _IDENTITY]
     detector = str(segment.header("DETECTOR", ""))
-    stem = "" if keys[0] and keys[-1] else without_segment(segment.stem)
+    stem = "" if keys[0] and keys[-1] else without_segment(segment.base)
     return (*keys, stem, detector)
 
 

@@ -20,7 +20,16 @@ from tso3.modes import Mode, mode_of, refusal
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["MULTI_SLIT", "PLANES", "REQUIRED_PLANES", "Plane", "Segment", "read_segment", "read_segments"]
+__all__ = [
+    "MULTI_SLIT",
+    "PLANES",
+    "REQUIRED_PLANES",
+    "Plane",
+    "Segment",
+    "part_of_name",
+    "read_segment",
+    "read_segments",
+]
 
 MULTI_SLIT = "MultiSlitModel"
 """DATAMODL of files with slits of their own, even if there is but one."""
@@ -32,7 +41,8 @@ REQUIRED_PLANES = ("SCI", "ERR", "DQ")
 """Without these a file cannot be reduced; variances may be missing."""
 
 _TOP_BIT = 2**31
-_SUFFIX = re.compile(r"_calints$|(_[aco]\d{3,4})?_crfints$", re.IGNORECASE)
+_SUFFIX = re.compile(r"_calints$|(-int\d+-\d+)?(_[aco]\d{3,4})?_crfints$", re.IGNORECASE)
+_PART = re.compile(r"-int\d+-\d+(?=$|(_[aco]\d{3,4})?_crfints$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -120,10 +130,14 @@ class Segment:
         return next(h.header for h in self.hdus if h.name == "SCI" and self._has(h))
 
     @property
+    def base(self) -> str:
+        """File name without suffix (``_calints``, or ``_o003_crfints``) and without the marker of a part."""
+        return _SUFFIX.sub("", self.path.name.removesuffix(".fits"))
+
+    @property
     def stem(self) -> str:
-        """File name without suffix (``_calints``, or ``_o003_crfints``), with the marker of a part."""
-        name = _SUFFIX.sub("", self.path.name.removesuffix(".fits"))
-        return name + self.marker
+        """What its products are named after: `base`, with the marker of a part."""
+        return self.base + self.marker
 
     @property
     def flagged(self) -> bool:
@@ -156,6 +170,12 @@ class Segment:
 
     def _has(self, hdu: Hdu) -> bool:
         return self.n_slits == 1 or hdu.version == self.slit
+
+
+def part_of_name(name: str) -> str:
+    """Return what the name of a product says of the integrations that it was cut to; mostly nothing."""
+    found = _PART.search(name)
+    return found[0] if found else ""
 
 
 def read_segment(path: str | Path) -> Segment:
@@ -219,6 +239,7 @@ def read_segments(path: str | Path) -> tuple[Segment, ...]:
             model_type=model,
             times=times,
             slit=version if several else 1,
+            marker=part_of_name(path.name.removesuffix(".fits")),
             n_slits=len(found),
         )
         for version, planes in zip(versions or (1,), found, strict=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from tso3.errors import InputError, ParameterError, Tso3Warning
 from tso3.io.exposure import Exposure, Observation
 from tso3.io.fitsfile import Hdu
-from tso3.io.segment import PLANES, Segment
+from tso3.io.segment import PLANES, Segment, part_of_name
 from tso3.io.times import concatenate_times
 
-__all__ = ["IntegrationRange", "parse_integrations", "select_integrations"]
+__all__ = ["IntegrationRange", "named", "parse_integrations", "select_integrations"]
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,40 @@ def select_integrations(observation: Observation, integrations: IntegrationRange
             )
     kept = [(exposure, segments) for exposure, segments in exposures if segments]
     held = [(s.int_start, s.int_stop - 1) for _, segments in kept for s in segments]
-    marker = f"-int{min(first for first, _ in held)}-{max(last for _, last in held)}"
+    marker = named("", held)
     return replace(
         observation,
         exposures=tuple(_of_segments(exposure, segments, marker) for exposure, segments in kept),
-        product_name=observation.product_name + marker,
+        product_name=named(observation.product_name, held),
     )
+
+
+def named(product: str, held: Sequence[tuple[int, int]]) -> str:
+    """
+    Return the name of a product that holds some integrations only.
+
+    Parameters
+    ----------
+    product : str
+        Name of the whole, or of another part.
+    held : sequence of (int, int)
+        Numbers of the first and last integrations of its pieces.
+
+    Returns
+    -------
+    name : str
+        With the smallest and the largest of them.
+
+    Examples
+    --------
+    >>> from tso3.io.selection import named
+    >>> named("jw01366-o003_t001_nirspec", [(100, 250), (251, 400)])
+    'jw01366-o003_t001_nirspec-int100-400'
+    >>> named("jw01366-o003_t001_nirspec-int100-400", [(120, 130)])
+    'jw01366-o003_t001_nirspec-int120-130'
+    """
+    whole = product.removesuffix(part_of_name(product))
+    return f"{whole}-int{min(first for first, _ in held)}-{max(last for _, last in held)}"
 
 
 def _same(before: Sequence[Segment], after: Sequence[Segment]) -> bool:

@@ -75,7 +75,7 @@ class SpectrumRows:
         """Whether the companion tables of tso3 are there."""
         return all(part.companion is not None for part in self.parts)
 
-    def blocks(self, path: Path, max_bytes: int = _BUFFER) -> Iterator[Any]:
+    def blocks(self, path: Path, max_bytes: int | None = None) -> Iterator[Any]:
         """
         Yield the spectra in runs of integrations, as light curves take them.
 
@@ -84,7 +84,7 @@ class SpectrumRows:
         path : Path
             The product.
         max_bytes : int, optional
-            Bytes of file that are held at a time.
+            Bytes of file that are held at a time, 16 MiB by default.
 
         Yields
         ------
@@ -95,7 +95,7 @@ class SpectrumRows:
         """
         start = 0
         for part in self.parts:
-            step = max(1, max_bytes // (_span(part.table, _FLUX.values())[1]))
+            step = max(1, (max_bytes or _BUFFER) // _span(part.table, _FLUX.values())[1])
             for low in range(part.first, part.last, step):
                 high = min(low + step, part.last)
                 yield self._block(path, part, low, high, start + low - part.first)

@@ -224,6 +224,8 @@ def _statuses(setting: Setting) -> dict[str, str]:
         "pixel_replace": parameters.pixel_replace.skip,
         "extract_1d": parameters.extract_1d.skip,
     }
+    if setting.observation.mode.exp_type == "NIS_SOSS":
+        done["photom"] = parameters.photom.skip or setting.references.path("photom") is None
     statuses = {step: "SKIPPED" if skipped else "COMPLETE" for step, skipped in done.items()}
     return statuses | {"adaptive_trace_model": "SKIPPED"}
 

@@ -19,8 +19,10 @@ class SpectrumHeader:
     ----------
     slit_name : str
         SLTNAME; the EXP_TYPE where the model has no slit name.
-    spectral_order, dispersion_axis : int
-        SPORDER and DISPAXIS (1 = x, 2 = y).
+    spectral_order : int
+        SPORDER.
+    dispersion_axis : int or None
+        DISPAXIS (1 = x, 2 = y); None where the archive does not write it (SOSS).
     detector : str or None
         DETECTOR.
     source_type : str or None
@@ -46,7 +48,7 @@ class SpectrumHeader:
 
     slit_name: str
     spectral_order: int
-    dispersion_axis: int
+    dispersion_axis: int | None
     detector: str | None
     source_type: str | None
     source_id: int | None

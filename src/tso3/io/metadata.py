@@ -258,6 +258,7 @@ def blend(
     steps: Mapping[str, str],
     references: Mapping[str, ReferenceUse],
     association: tuple[str | None, str | None] = (None, None),
+    extra: Mapping[str, Value] | None = None,
 ) -> Blended:
     """
     Return the metadata of an x1dints product.
@@ -277,6 +278,8 @@ def blend(
         By reference type.
     association : tuple of (str or None, str or None), optional
         Name of the pool and of the association table.
+    extra : mapping, optional
+        Further values by path in the tree, which replace those of the files.
 
     Returns
     -------
@@ -290,7 +293,7 @@ def blend(
         If the installed schemas have a blend rule that is not known here.
     """
     items = [item for item in read_items(_SCHEMA) if item.hdu == "PRIMARY"]
-    common = _common_values(items, date, steps, references, association)
+    common = _common_values(items, date, steps, references, association) | dict(extra or {})
     rows = [{**read_values(m.primary, m.filename), **common, "meta.filename": _ascii(m.filename)} for m in members]
     exposures = [_exposure_of(m.primary) for m in members]
     values: dict[str, Value] = {}
@@ -304,6 +307,8 @@ def blend(
             values[item.path] = rows[0][item.path]
         if item.path == "meta.filename":
             values[item.path] = _ascii(filename)
+    keyed = {item.path for item in items}
+    values |= {path: value for path, value in (extra or {}).items() if path not in keyed}  # in the tree alone
     return Blended(values, _table(items, rows))
 
 

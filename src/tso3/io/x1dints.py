@@ -37,7 +37,7 @@ from tso3.io.atomic import atomic_path
 from tso3.io.disk import reserve, write_at
 from tso3.io.exposure import Observation
 from tso3.io.fitsfile import padded
-from tso3.io.metadata import Blended, Member, Provenance, blend, cards_of
+from tso3.io.metadata import Blended, Member, Provenance, ReferenceUse, blend, cards_of
 from tso3.io.schemas import Value
 from tso3.io.times import IntTimes
 from tso3.io.x1dplan import SpectrumPlan, TableSpec, plan_tables
@@ -114,8 +114,9 @@ def x1dints_writer(
         filename=Path(path).name,
         date=date,
         steps=steps,
-        references=provenance.references,
+        references=provenance.references | _unused(observation, steps),
         association=(observation.asn_pool, observation.asn_table),
+        extra=_of_extraction(observation, provenance),
     )
     return X1dintsWriter(
         path,
@@ -126,6 +127,27 @@ def x1dints_writer(
         source_type_column=source_type_column,
         cal_logs=read_cal_logs(segments[0]),
     )
+
+
+def _unused(observation: Observation, steps: Mapping[str, str]) -> dict[str, ReferenceUse]:
+    """Return the references that the archive names although SOSS has no use for them: the area of pixels."""
+    calibrated = observation.mode.exp_type == "NIS_SOSS" and steps.get("photom") == "COMPLETE"
+    return {"area": ReferenceUse("N/A", "none")} if calibrated else {}
+
+
+def _of_extraction(observation: Observation, provenance: Provenance) -> dict[str, Value]:
+    """Return the parameters of extraction that the archive writes into PRIMARY, by path: those of SOSS."""
+    parameters = provenance.parameters.get("extract_1d", {})
+    if observation.mode.exp_type != "NIS_SOSS" or "soss_width" not in parameters:
+        return {}
+    names = {
+        "width": "soss_width",
+        "apply_decontamination": "soss_atoca",
+        "oversampling": "soss_n_os",
+        "threshold": "soss_threshold",
+        "bad_pix": "soss_bad_pix",
+    }
+    return {f"meta.soss_extract1d.{name}": parameters[parameter] for name, parameter in names.items()}
 
 
 class X1dintsWriter:

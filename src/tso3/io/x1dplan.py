@@ -191,7 +191,7 @@ def _spectrum_values(plan: SpectrumPlan) -> dict[str, Value]:
         if value is None or value == "" or (isinstance(value, float) and not np.isfinite(value)):
             continue
         values[f"spec.{_HEADER_PATHS.get(name, name)}"] = value
-    along = "x" if plan.header.dispersion_axis == 1 else "y"
+    along = "y" if plan.header.dispersion_axis == 2 else "x"
     for end in ("start", "stop"):  # whole pixels along dispersion are integers in the archive
         path = f"spec.extraction_{along}{end}"
         if path in values and float(values[path]).is_integer():

@@ -51,9 +51,10 @@ def spectrum_entry(table: TableSpec, table_link: Any, date: str) -> dict[str, An
     entry: dict[str, Any] = {path.removeprefix("spec."): value for path, value in table.values.items()}
     if table.times.source != "none":
         entry["time_scale"] = "UTC"
-    sky = (table.values.get("spec.slit_ra", np.nan), table.values.get("spec.slit_dec", np.nan))
-    wcs = spectral_wcs(float(sky[0]), float(sky[1]), table.wavelength)
-    entry["meta"] = {"date": date, "model_type": "TSOSpecModel", "wcs": wcs}
+    entry["meta"] = {"date": date, "model_type": "TSOSpecModel"}
+    if "spec.name" in table.values:  # spectra of SOSS have neither name nor WCS
+        sky = (table.values.get("spec.slit_ra", np.nan), table.values.get("spec.slit_dec", np.nan))
+        entry["meta"]["wcs"] = spectral_wcs(float(sky[0]), float(sky[1]), table.wavelength)
     entry["spec_table"] = table_link
     return entry
 

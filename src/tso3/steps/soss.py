@@ -133,7 +133,8 @@ def soss_header(setup: ExtractionSetup) -> SpectrumHeader:
     unit = setup.flux_unit or ""
     nothing = dict.fromkeys(
         (
-            "detector", "source_type", "source_id", "source_xpos", "source_ypos", "source_ra", "source_dec",
+            "dispersion_axis", "detector", "source_type", "source_id", "source_xpos", "source_ypos", "source_ra",
+            "source_dec",
             "extraction_xstart", "extraction_xstop", "extraction_ystart", "extraction_ystop", "slit_ra", "slit_dec",
             "position_angle", "wavelength_corrected",
         )
@@ -141,7 +142,6 @@ def soss_header(setup: ExtractionSetup) -> SpectrumHeader:
     return SpectrumHeader(
         slit_name=setup.name,
         spectral_order=setup.order,
-        dispersion_axis=1,
         flux_unit=unit,
         sb_unit="",
         background_unit=unit,

@@ -170,10 +170,11 @@ def run(frames: SossFrames, block: Block) -> SossBlock:
             if plane is not None:
                 plane[k].ravel()[pixel] = frames.error[here] ** 2 if first else 0.0
                 first = False
-        data[k][frames.masked[segment]] = np.nan
         if frames.subtract:
-            level[k] = clipped_background(data[k], frames.masked[segment])
+            image = np.nan_to_num(data[k], nan=0.0)  # pixels that are never valid count as dark among the brightest
+            level[k] = clipped_background(image, frames.masked[segment] | np.isnan(data[k]))
             data[k] -= level[k]
+        data[k][frames.masked[segment]] = np.nan
     return SossBlock(
         block.start, data, err, block.dq, block.mask, **variances, level=level, total=err**2 if frames.linear else None
     )

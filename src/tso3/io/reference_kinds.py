@@ -78,7 +78,7 @@ KINDS: dict[str, Kind] = {
             "tsophot",
             "Radii of photometry, the older layout (JSON, ASDF)",
             _IMAGING,
-            without="the radii are parameters of tso_photometry",
+            without="radii by instrument and weak lens are built in",
         ),
     )
 }

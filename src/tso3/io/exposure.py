@@ -21,7 +21,7 @@ from tso3.io.belonging import (
 )
 from tso3.io.fitsfile import scan_hdus
 from tso3.io.segment import PLANES, Plane, Segment, read_segments
-from tso3.io.times import IntTimes, concatenate_times
+from tso3.io.times import IntTimes, concatenate_times, report_order
 from tso3.modes import Mode
 
 if TYPE_CHECKING:
@@ -374,6 +374,9 @@ def _join(segments: list[Segment]) -> Exposure:
     name = exposure_name(ordered)
     check_continuity(ordered, name)
     warn_missing_planes(ordered)
+    times = concatenate_times(tuple(segment.times for segment in ordered))
+    if first.slit == 1:  # the other slits of a file have the same times
+        report_order(times, first.path.parent / name)
     return Exposure(
         name=name,
         mode=first.mode,
@@ -383,5 +386,5 @@ def _join(segments: list[Segment]) -> Exposure:
         ny=first.ny,
         nx=first.nx,
         bunit=str(first.sci.get("BUNIT", "") or "").strip(),
-        times=concatenate_times(tuple(segment.times for segment in ordered)),
+        times=times,
     )

@@ -17,7 +17,7 @@ from tso3.io.fitstable import read_table
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["IntTimes", "concatenate_times", "read_times"]
+__all__ = ["IntTimes", "concatenate_times", "read_times", "report_order"]
 
 _COLUMNS = {
     "start_mjd_utc": "int_start_MJD_UTC",
@@ -198,6 +198,38 @@ def _tree_columns(hdus: tuple[Hdu, ...], path: Path, wanted: tuple[str, ...]) ->
     table = read_tree(path).get("int_times")
     names = getattr(getattr(table, "dtype", None), "names", None) or ()
     return {name: np.asarray(table[name], dtype=np.float64) for name in wanted if name in names}
+
+
+def report_order(times: IntTimes, where: str | Path) -> None:
+    """
+    Warn of integrations whose time does not follow that of the one before; nothing is moved or dropped.
+
+    Parameters
+    ----------
+    times : IntTimes
+        Of one exposure, in the order of the integrations.
+    where : path-like
+        The exposure, for the message.
+
+    Warns
+    -----
+    tso3.errors.Tso3Warning
+        If middle times (MJD) repeat, or fall behind an earlier one; times that are not known count for neither.
+    """
+    known = np.flatnonzero(np.isfinite(times.mid_mjd_utc))
+    middle = times.mid_mjd_utc[known]
+    latest = np.maximum.accumulate(middle)[:-1]
+    late = known[1:][middle[1:] < latest]
+    same = known[1:][middle[1:] == latest]
+    told = [f"{_ranges(times.int_num[same])} repeat"] if same.size else []
+    told += [f"{_ranges(times.int_num[late])} precede"] if late.size else []
+    if told:
+        warnings.warn(
+            f"{where}: times of integrations {' and of '.join(told)} an earlier one; all are kept, in the order of"
+            " their numbers",
+            Tso3Warning,
+            stacklevel=2,
+        )
 
 
 def _header_cadence(header: fits.Header, path: Path) -> tuple[float | None, tuple[float, float] | None, str]:

@@ -244,19 +244,27 @@ def _times(path: Path, table: SpectraTable) -> IntTimes:
 
 
 def _runs(parts: Sequence[TablePart], path: Path) -> list[tuple[TablePart, ...]]:
-    """Return tables joined to exposures: sorted by time, a new one begins where integration numbers do not go on."""
+    """
+    Return tables joined to exposures: one ends where integration numbers do not go on.
+
+    Tables are taken in the order of their times, as they may lie in the file in any order; or as they lie in the file
+    if that leaves fewer exposures, as times may be wrong.
+    """
 
     def begin(part: TablePart) -> float:
         known = part.times.mid_mjd_utc[np.isfinite(part.times.mid_mjd_utc)]
         return float(known[0]) if known.size else np.inf
 
-    runs: list[list[TablePart]] = []
-    for part in sorted(parts, key=begin):
+    for part in parts:
         if (np.diff(part.times.int_num) <= 0).any():
-            raise InputError(
-                f"EXTRACT1D,{part.table.hdu.version}: INT_NUM does not rise from row to row; run the calints again",
-                path,
-            )
+            raise InputError(f"EXTRACT1D,{part.table.hdu.version}: INT_NUM does not rise; run the calints again", path)
+    return min(_joined(sorted(parts, key=begin)), _joined(parts), key=len)
+
+
+def _joined(parts: Sequence[TablePart]) -> list[tuple[TablePart, ...]]:
+    """Return tables, in this order, as exposures."""
+    runs: list[list[TablePart]] = []
+    for part in parts:
         if runs and part.times.int_num[0] > runs[-1][-1].times.int_num[-1]:
             runs[-1].append(part)
         else:

@@ -55,7 +55,8 @@ def read_tsophot(path: str | Path, filter_name: str | None, pupil: str | None) -
     ReferenceFileError
         If the file cannot be read, has no such list, has nothing for the configuration, or radii that cannot be.
     """
-    from tso3.io.reference_files import _read_json, read_asdf
+    from tso3.io.reference_files import _read_json
+    from tso3.io.wavelength_ranges import read_asdf
 
     tree = read_asdf(path) if Path(path).suffix == ".asdf" else _read_json(path)
     entries = tree.get("radii") if isinstance(tree, Mapping) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -139,7 +140,7 @@ def _distances(exposure: Exposure, planned: tuple[float, float]) -> tuple[float,
         below, above = at + 0.5, n - 0.5 - at
         near.append(max(-below, -above, 0.0))
         far.append(max(below, above))
-    return float(np.hypot(*near)), float(np.hypot(*far))
+    return math.hypot(*near), math.hypot(*far)
 
 
 def _off_array(exposure: Exposure, radii: Radii, whole: bool, centroids: bool) -> str:

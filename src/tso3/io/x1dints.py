@@ -37,8 +37,9 @@ from tso3.io.atomic import atomic_path
 from tso3.io.disk import reserve, write_at
 from tso3.io.exposure import Observation
 from tso3.io.fitsfile import padded
-from tso3.io.metadata import Blended, Member, Provenance, ReferenceUse, blend, cards_of
+from tso3.io.metadata import Blended, Member, Provenance, blend, cards_of
 from tso3.io.schemas import Value
+from tso3.io.soss_product import extraction_values, stripe_times, unused_references
 from tso3.io.times import IntTimes
 from tso3.io.x1dplan import SpectrumPlan, TableSpec, plan_tables
 from tso3.io.x1dtable import ARCHIVE_COLUMNS, UNSIGNED, Column, asdf_datatype, row_dtype, source_type_column
@@ -114,9 +115,9 @@ def x1dints_writer(
         filename=Path(path).name,
         date=date,
         steps=steps,
-        references=provenance.references | _unused(observation, steps),
+        references=provenance.references | unused_references(observation, steps),
         association=(observation.asn_pool, observation.asn_table),
-        extra=_of_extraction(observation, provenance),
+        extra=extraction_values(observation, provenance),
     )
     return X1dintsWriter(
         path,
@@ -126,28 +127,8 @@ def x1dints_writer(
         provenance=provenance,
         source_type_column=source_type_column,
         cal_logs=read_cal_logs(segments[0]),
+        stripes=stripe_times(observation.exposures[0]),
     )
-
-
-def _unused(observation: Observation, steps: Mapping[str, str]) -> dict[str, ReferenceUse]:
-    """Return the references that the archive names although SOSS has no use for them: the area of pixels."""
-    calibrated = observation.mode.exp_type == "NIS_SOSS" and steps.get("photom") == "COMPLETE"
-    return {"area": ReferenceUse("N/A", "none")} if calibrated else {}
-
-
-def _of_extraction(observation: Observation, provenance: Provenance) -> dict[str, Value]:
-    """Return the parameters of extraction that the archive writes into PRIMARY, by path: those of SOSS."""
-    parameters = provenance.parameters.get("extract_1d", {})
-    if observation.mode.exp_type != "NIS_SOSS" or "soss_width" not in parameters:
-        return {}
-    names = {
-        "width": "soss_width",
-        "apply_decontamination": "soss_atoca",
-        "oversampling": "soss_n_os",
-        "threshold": "soss_threshold",
-        "bad_pix": "soss_bad_pix",
-    }
-    return {f"meta.soss_extract1d.{name}": parameters[parameter] for name, parameter in names.items()}
 
 
 class X1dintsWriter:
@@ -172,6 +153,8 @@ class X1dintsWriter:
         Whether EXTRACT1D gets a SOURCE_TYPE column.
     cal_logs : mapping, optional
         Logs of the earlier pipelines.
+    stripes : structured ndarray, optional
+        Rows of INT_TIMES_STRIPE.
 
     Examples
     --------
@@ -188,11 +171,12 @@ class X1dintsWriter:
         provenance: Provenance,
         source_type_column: bool = True,
         cal_logs: Mapping[str, Any] | None = None,
+        stripes: NDArray[np.void] | None = None,
     ) -> None:
         self.path = Path(path)
         self._tables = tuple(tables)
         self._blended = blended
-        self._int_times = int_times_array(times)
+        self._small = {"INT_TIMES": int_times_array(times)} | ({} if stripes is None else {"INT_TIMES_STRIPE": stripes})
         self._provenance = provenance
         self._with_source_type = source_type_column
         self._cal_logs = dict(cal_logs or {})
@@ -321,7 +305,7 @@ class X1dintsWriter:
         """Return the units of the file but ASDF."""
         return [
             Unit(self._blended.header(self._provenance.cards())),
-            small_table("INT_TIMES", self._int_times),
+            *(small_table(name, array) for name, array in self._small.items()),
             *(spectra_unit(table, i, self._columns_of(table)) for i, table in enumerate(self._tables)),
             small_table("HDRTAB", self._blended.hdrtab),
             *(companion_unit(table, i) for i, table in enumerate(self._tables)),
@@ -366,7 +350,7 @@ class X1dintsWriter:
             spectra.append(spectrum_entry(table, link("EXTRACT1D", i + 1, datatype, table.n_int), date))
         links: dict[str, Any] = {
             "hdrtab": link_to_array("HDRTAB", self._blended.hdrtab),
-            "int_times": link_to_array("INT_TIMES", self._int_times),
+            **{name.lower(): link_to_array(name, array) for name, array in self._small.items()},
             "tso3": self._provenance.tree(),
         }
         if self._cal_logs:

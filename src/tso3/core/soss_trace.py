@@ -138,7 +138,8 @@ def smooth_shift(difference: Floats, degree: int = 2, least: int = 100) -> Float
         scaled = columns / difference.size
         coefficients = np.polynomial.polynomial.polyfit(scaled[used], difference[used], degree)
         rest = difference - np.polynomial.polynomial.polyval(scaled, coefficients)
-        spread = 1.4826 * np.median(np.abs(rest[used] - np.median(rest[used])))
+        rest = rest - np.median(rest[used])
+        spread = 1.4826 * np.median(np.abs(rest[used]))
         kept = np.isfinite(difference) & (np.abs(rest) <= max(3.0 * spread, 1e-9))
         if np.array_equal(kept, used):
             break

@@ -79,8 +79,9 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
     factor = _factors(plan, block, sums.npixels)
     calibrated = factor if plan.calibration is None else factor * plan.calibration
     flux = _column(sums, plan.units.flux * calibrated)
+    whole = plan.box.npixels[plan.columns]
     bright = _column(
-        sums, plan.units.surf_bright * factor / (plan.box.npixels[plan.columns] if plan.complete else used)
+        sums, plan.units.surf_bright * factor / (np.where(whole > 0.0, whole, 1.0) if plan.complete else used)
     )
     per_pixel = plan.units.background / used
     if plan.header.background_unit is not None and plan.calibration is not None:

@@ -106,6 +106,8 @@ def _curve(table: Table, name: str, match: re.Match[str], by_detector: dict[str,
     scatter, limit = _noise(table, flux, match)
     if summary is not None and not order:
         scatter, limit = summary.scatter_ppm, summary.limit_ppm
+    if order.startswith("channel "):  # the channel tells the detector
+        label, order = order.removeprefix("channel "), ""
     return LightCurve(
         label=" ".join(part for part in (label, order) if part),
         time=time,

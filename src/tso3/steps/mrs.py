@@ -57,17 +57,10 @@ class _Sky:
     area: NDArray[np.float64]
     origin: tuple[float, float]
 
-    def part(self, columns: slice) -> _Sky:
-        """Return the pixels of one channel; those of the other are NaN."""
-        inside = np.zeros(self.x.shape, np.bool_)
-        inside[:, columns] = True
-        planes = (np.where(inside, plane, np.nan) for plane in (self.x, self.y, self.wavelength, self.area))
-        return _Sky(*planes, self.origin)  # type: ignore[misc]
-
     def position(self, x: float, y: float) -> tuple[float, float]:
         """Return right ascension and declination of a place [deg]."""
         ra, dec = self.origin
-        return ra + x / _ARCSEC / np.cos(np.radians(dec)), dec + y / _ARCSEC
+        return (ra + x / _ARCSEC / np.cos(np.radians(dec))) % 360.0, dec + y / _ARCSEC
 
 
 def mrs_setups(
@@ -101,12 +94,7 @@ def mrs_setups(
     """
     path = references.path("extract1d")
     apertures = CircularApertures.built_in() if path is None else read_ifu_extract1d(path)
-    sky = _sky(exposure)
-    middle = exposure.nx // 2
-    halves = [sky.part(slice(0, middle)), sky.part(slice(middle, exposure.nx))]
-    halves = [half for half in halves if np.isfinite(half.area).any()]
-    if not halves:
-        raise InputError("no pixel lies in a slice of the WCS", exposure.segments[0].path)
+    halves = _channels(exposure)
     names = _names(exposure, halves)
     return tuple(
         _setup(exposure, half, name, apertures, parameters, _centre(exposure, half, name, apertures, model))
@@ -136,24 +124,38 @@ def row_spread(setup: ExtractionSetup, wavelength: NDArray[np.floating]) -> floa
     return float(np.sqrt(np.mean(np.nanvar(values, axis=1))))
 
 
-def _sky(exposure: Exposure) -> _Sky:
-    """Return what every pixel sees, from the WCS."""
+def _channels(exposure: Exposure) -> list[_Sky]:
+    """Return what the pixels of each channel see, from the WCS; one is on the left half of the detector, one right."""
     file = exposure.segments[0].path
     wcs = exposure.wcs
     if wcs is None or "alpha_beta" not in wcs.available_frames:
         raise InputError("has no WCS with the slices of an IFU (frame alpha_beta); spectra cannot be extracted", file)
     ra, dec, wavelength = world_of_grid(wcs, exposure.ny, exposure.nx)
     alpha, beta, _ = world_of_grid(wcs, exposure.ny, exposure.nx, "alpha_beta")
-    known = np.isfinite(ra)
-    if not known.any():
+    if not np.isfinite(ra).any():
         raise InputError("no pixel lies in a slice of the WCS", file)
-    origin = float(np.median(ra[known])), float(np.median(dec[known]))
+    right = np.broadcast_to(np.arange(exposure.nx) >= exposure.nx // 2, ra.shape)
+    halves = (inside & np.isfinite(ra) for inside in (~right, right))
+    planes = (ra, dec, wavelength, alpha, beta)
     try:
-        area = pixel_areas(alpha, beta)
+        return [_sky(*(np.where(inside, plane, np.nan) for plane in planes)) for inside in halves if inside.any()]
     except ValueError as error:
         raise InputError(f"its WCS shows {error}", file) from error
+
+
+def _sky(
+    ra: NDArray[np.float64],
+    dec: NDArray[np.float64],
+    wavelength: NDArray[np.float64],
+    alpha: NDArray[np.float64],
+    beta: NDArray[np.float64],
+) -> _Sky:
+    """Return what the pixels of one channel see."""
+    first = np.flatnonzero(np.isfinite(ra))[0]
+    turn = np.mod(ra - ra.flat[first] + 180.0, 360.0) - 180.0  # continuous where right ascension passes 0
+    origin = float(ra.flat[first] + np.nanmedian(turn)), float(np.nanmedian(dec))
     x = (np.mod(ra - origin[0] + 180.0, 360.0) - 180.0) * np.cos(np.radians(origin[1])) * _ARCSEC
-    return _Sky(x, (dec - origin[1]) * _ARCSEC, wavelength, area, origin)
+    return _Sky(x, (dec - origin[1]) * _ARCSEC, wavelength, pixel_areas(alpha, beta), origin)
 
 
 def _names(exposure: Exposure, halves: list[_Sky]) -> list[str]:
@@ -192,7 +194,8 @@ def _centre(
         stacklevel=5,
     )
     ra, dec = (float(value) for value in target)  # type: ignore[arg-type]
-    return (ra - sky.origin[0]) * np.cos(np.radians(dec)) * _ARCSEC, (dec - sky.origin[1]) * _ARCSEC
+    east = np.mod(ra - sky.origin[0] + 180.0, 360.0) - 180.0
+    return float(east * np.cos(np.radians(sky.origin[1])) * _ARCSEC), (dec - sky.origin[1]) * _ARCSEC
 
 
 def _setup(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from tso3.core.block import Block
 from tso3.core.model import ExposureModel
 from tso3.core.noise import photon_limit, point_to_point
 from tso3.engine import BlockPlan
-from tso3.errors import ParameterError
+from tso3.errors import ParameterError, Tso3Warning
 from tso3.io.catalog import write_catalog
 from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Exposure, Observation
@@ -24,7 +25,16 @@ from tso3.io.reader import Reader
 from tso3.parameters import Parameters
 from tso3.progress import Progress
 from tso3.result import Circle, DetectorView, ExposureSummary
-from tso3.steps import extract_1d, outlier_detection, pixel_replace, soss_frames, survey, tso_photometry, white_light
+from tso3.steps import (
+    extract_1d,
+    outlier_detection,
+    pixel_replace,
+    soss_frames,
+    survey,
+    template,
+    tso_photometry,
+    white_light,
+)
 from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
 from tso3.stream import ExposureStream, StreamCounts
 
@@ -114,10 +124,34 @@ class Lane:
         parameters = setting.parameters
         skipped = parameters.outlier_detection.skip
         self.outliers = None if skipped else outlier_detection.prepare(exposure, parameters.outlier_detection)
+        wanted = not skipped and parameters.outlier_detection.method == "template"
         with Reader(exposure) as reader:
-            self.model: ExposureModel | None = survey.run(exposure, reader, parameters.survey, bad_pixels)
+            self.model: ExposureModel | None = survey.run(exposure, reader, parameters.survey, bad_pixels, wanted)
+            if wanted:
+                self._judge_by_template(reader)
             self.prepare(reader)
         self.counts = StreamCounts.empty(exposure.n_int)
+
+    def _judge_by_template(self, reader: Reader) -> None:
+        """Fit the template to every integration, so that outliers are judged against it."""
+        if self.model is None:
+            raise ParameterError(
+                "0 leaves no template to judge outliers by; set outlier_detection.method = rolling_median as well,"
+                " or a sample of at least 1",
+                "survey.n_sample",
+            )
+        if self.outliers is None:
+            return
+        if self.model.template is None:
+            warnings.warn(
+                f"{self.exposure.segments[0].path}: too few pixels are ever valid to fit a template to; outliers are"
+                " judged by the median of their time window",
+                Tso3Warning,
+                stacklevel=3,
+            )
+            return
+        found = template.fit(self.model.template, self.exposure, reader, self.bad_pixels, self.setting.workers)
+        self.outliers = outlier_detection.judged(self.outliers, self.model.template, found)
 
     def prepare(self, reader: Reader) -> None:
         """Make what is needed once per exposure."""
@@ -202,6 +236,8 @@ class Lane:
 
     def _fixed_bytes(self) -> int:
         frames = 0 if self.model is None else 2
+        if self.model is not None and self.model.template is not None:
+            frames += 1 + len(self.model.template.images) // 2
         return frames * self.exposure.ny * self.exposure.nx * 8 + self.exposure.n_int * _NUMBERS_PER_INTEGRATION
 
     def _consume_and_count(self, block: Block) -> None:

@@ -49,6 +49,9 @@ class OutlierDetection(StepParameters):
 
     skip: bool = False
     """Skip this step."""
+    method: Literal["template", "rolling_median"] = "template"
+    """What samples are compared with: the survey's image, changed as the star and the telescope change it, with noise
+    that is steady in time; or the median of the time window, with each sample's own ERR (the archive)."""
     snr: Annotated[float, BeforeValidator(_first_number)] = Field(5.0, gt=0, json_schema_extra={"unit": "ERR"})
     """Threshold in units of ERR; of the archive's "5.0 4.0" the first counts."""
     rolling_window_width: int = Field(25, ge=0, json_schema_extra={"unit": "integrations"})
@@ -269,6 +272,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "archive": {
         "survey": {"n_sample": 0},
         "outlier_detection": {
+            "method": "rolling_median",
             "maxiters": 1,
             "edges": "repeat",
             "span": "segment",

@@ -246,7 +246,7 @@ class ExposureStream:
             bad |= self.bad_pixels[rows]
         outlier = None
         if self.outliers is not None:
-            result = outlier_detection.run(self.outliers, stack, first, start, stop)
+            result = outlier_detection.run(self.outliers, stack, first, start, stop, rows)
             outlier = result.outlier
             if result.median is not None and self.writer is not None and not dry:
                 self.writer.write_median(start, stop, result.median, rows)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.template import Template
+
 __all__ = ["ExposureModel"]
 
 
@@ -23,8 +25,11 @@ class ExposureModel:
         True where a pixel is bad in more than half of the sample.
     sample : ndarray of int64, shape (n_sample,)
         Exposure indices of the integrations it was made from.
+    template : Template or None
+        What integrations are made of; None where it was not asked for, or nothing could be fitted.
     """
 
     reference: NDArray[np.float64]
     bad: NDArray[np.bool_]
     sample: NDArray[np.int64]
+    template: Template | None = None

@@ -7,19 +7,73 @@ belongs to which integration, and how the presets differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.median import window_bounds
 from tso3.core.outliers import OutlierResult, flag_outliers
+from tso3.core.template import Template, TemplateFit, subtract_terms
 from tso3.errors import ParameterError
 from tso3.io.dqflags import pixel_flags
 from tso3.io.exposure import Exposure
 from tso3.parameters import OutlierDetection
 
 __all__ = ["OutlierPlan", "prepare", "reach", "run"]
+
+
+_NOTICED = 1.15
+"""Scatter of an integration over that of the others, in a class of pixels, from which its threshold is raised."""
+
+
+@dataclass(frozen=True)
+class TemplateJudge:
+    """
+    The template with its coefficients in every integration.
+
+    Attributes
+    ----------
+    template : Template
+        Terms and noise.
+    coefficients : ndarray of float64, shape (n_int, n_terms)
+        Of every integration.
+    stretch : ndarray of float32, shape (n_int, n_levels)
+        Factor of the noise in each class of pixels: with the root of the brightness, and with the scatter where it
+        exceeds what is usual in the exposure.
+    noise : ndarray of float32, shape (ny, nx)
+        Steady noise; infinite where it is unknown, so that nothing is flagged there.
+    """
+
+    template: Template
+    coefficients: NDArray[np.float64]
+    stretch: NDArray[np.float32]
+    noise: NDArray[np.float32]
+
+
+def judged(plan: OutlierPlan, template: Template, fit: TemplateFit) -> OutlierPlan:
+    """
+    Return a plan that compares integrations with the template.
+
+    Parameters
+    ----------
+    plan : OutlierPlan
+        From `prepare`.
+    template : Template
+        Of the exposure.
+    fit : TemplateFit
+        Of all its integrations.
+
+    Returns
+    -------
+    plan : OutlierPlan
+    """
+    usual = np.median(fit.scales, axis=0)
+    excess = fit.scales / np.where(usual > 0.0, usual, 1.0)
+    brightness = np.sqrt(np.maximum(fit.coefficients[:, :1], 1.0))
+    stretch = brightness * np.where(excess > _NOTICED, excess, 1.0)
+    noise = np.where(np.isfinite(template.noise), template.noise, np.float32(np.inf))
+    return replace(plan, judge=TemplateJudge(template, fit.coefficients, stretch.astype(np.float32), noise))
 
 
 @dataclass(frozen=True)
@@ -37,6 +91,8 @@ class OutlierPlan:
         True where the window is the whole span, so that one median serves all.
     bad_bits : int
         DQ bits that keep a sample out of the medians.
+    judge : TemplateJudge or None
+        With ``method = template``: what the integrations should look like; the windows then hold what is left of them.
     """
 
     parameters: OutlierDetection
@@ -44,6 +100,7 @@ class OutlierPlan:
     hi: NDArray[np.int64]
     static: NDArray[np.bool_]
     bad_bits: int
+    judge: TemplateJudge | None = None
 
 
 def _bad_bits(good_bits: str | int | None) -> int:
@@ -125,6 +182,7 @@ def run(
     first: int,
     start: int,
     stop: int,
+    rows: slice | None = None,
 ) -> OutlierResult:
     """
     Return the outliers of the integrations ``start`` to ``stop``.
@@ -135,18 +193,24 @@ def run(
         The exposure's plan.
     stack : tuple of ndarray, shape (n_stack, n_rows, nx)
         ``data``, ``err``, ``dq`` and ``mask`` of the integrations from ``first`` on, the neighbours that `reach`
-        names included. Not modified.
+        names included. Not modified, but for ``data`` and ``err`` where the plan has a template: they are then its
+        residuals and their noise.
     first : int
         Exposure index of the first integration in ``stack``.
     start, stop : int
         Half-open range of exposure indices to be judged.
+    rows : slice, optional
+        Rows of the frame that the stack holds; by default all.
 
     Returns
     -------
     result : OutlierResult
-        Flags and medians of these integrations.
+        Flags of these integrations, and what they were compared with.
     """
     data, err, dq, mask = stack
+    tile = slice(None) if rows is None else rows
+    if plan.judge is not None:
+        _to_residuals(plan.judge, data, err, first, tile)
     parameters = plan.parameters
     static = bool(plan.static[start])
     propagate = parameters.nan_policy == "propagate"
@@ -156,7 +220,7 @@ def run(
         left_out = np.isnan(data) | ((dq & np.uint32(plan.bad_bits)) != 0)
     else:
         left_out = mask | ((dq & np.uint32(plan.bad_bits)) != 0)
-    return flag_outliers(
+    result = flag_outliers(
         data,
         err,
         left_out,
@@ -171,3 +235,18 @@ def run(
         stop=stop - first,
         keep_median=parameters.save_intermediate_results,
     )
+    if plan.judge is not None and result.median is not None:
+        subtract_terms(plan.judge.template.images[:, tile], -plan.judge.coefficients[start:stop], result.median)
+    return result
+
+
+def _to_residuals(
+    judge: TemplateJudge, data: NDArray[np.float32], err: NDArray[np.float32], first: int, tile: slice
+) -> None:
+    """Replace rows of integrations by what the template leaves of them, and their errors by the steady noise."""
+    here = slice(first, first + len(data))
+    subtract_terms(judge.template.images[:, tile], judge.coefficients[here], data)
+    noise, level = judge.noise[tile], judge.template.level[tile]
+    for frame, stretch in zip(err, judge.stretch[here], strict=True):
+        np.take(stretch, level, out=frame, mode="clip")
+        frame *= noise

@@ -6,6 +6,8 @@ Every block and every worker gets the same `ExposureModel`, so that results do n
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +17,13 @@ from tso3.io.convert import convert_frames
 from tso3.io.exposure import Exposure
 from tso3.io.reader import Reader
 from tso3.parameters import Survey
+from tso3.steps import template
+from tso3.steps.template import Sample
 
 __all__ = ["run", "sample_indices"]
 
 _TILE_BYTES = 64 * 2**20
-_BYTES_PER_SAMPLE = 22
+_BYTES_PER_SAMPLE = 26
 
 
 def sample_indices(n_int: int, n_sample: int) -> NDArray[np.int64]:
@@ -51,7 +55,11 @@ def sample_indices(n_int: int, n_sample: int) -> NDArray[np.int64]:
 
 
 def run(
-    exposure: Exposure, reader: Reader, parameters: Survey, bad_pixels: NDArray[np.bool_] | None = None
+    exposure: Exposure,
+    reader: Reader,
+    parameters: Survey,
+    bad_pixels: NDArray[np.bool_] | None = None,
+    with_template: bool = False,
 ) -> ExposureModel | None:
     """
     Return the exposure model, or None where the parameters ask for no survey.
@@ -66,11 +74,13 @@ def run(
         The step's parameters.
     bad_pixels : ndarray of bool, shape (ny, nx), optional
         Pixels that the user calls bad.
+    with_template : bool, optional
+        Make the template as well, which reads the sample twice more.
 
     Returns
     -------
     model : ExposureModel or None
-        Reference image (median of the sample) and steady bad pixels.
+        Reference image (median of the sample), steady bad pixels, and the template if asked for.
 
     Notes
     -----
@@ -80,32 +90,41 @@ def run(
         return None
     sample = sample_indices(exposure.n_int, parameters.n_sample)
     rows = max(1, _TILE_BYTES // (len(sample) * exposure.nx * _BYTES_PER_SAMPLE))
-    reference = np.empty((exposure.ny, exposure.nx))
-    share_bad = np.empty((exposure.ny, exposure.nx))
+    reference, propagated, share_bad = np.empty((3, exposure.ny, exposure.nx))
+
+    def read(tile: slice) -> Sample:
+        return _read_sample(reader, sample, tile, bad_pixels)
+
     for low in range(0, exposure.ny, rows):
         tile = slice(low, min(low + rows, exposure.ny))
-        data, mask = _read_sample(reader, sample, tile)
-        if bad_pixels is not None:
-            mask |= bad_pixels[tile]
+        data, mask, err = read(tile)
         reference[tile] = _median(data, mask)
         share_bad[tile] = mask.mean(axis=0)
-    return ExposureModel(reference=reference, bad=share_bad > 0.5, sample=sample)
+        if with_template:
+            propagated[tile] = _median(err, mask)
+    model = ExposureModel(reference=reference, bad=share_bad > 0.5, sample=sample)
+    if not with_template:
+        return model
+    return replace(model, template=template.build(exposure, read, reference, propagated, len(sample)))
 
 
 def _read_sample(
-    reader: Reader, sample: NDArray[np.int64], rows: slice
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return data and mask of the sampled integrations, shape (n_sample, n_rows, nx)."""
+    reader: Reader, sample: NDArray[np.int64], rows: slice, bad_pixels: NDArray[np.bool_] | None
+) -> Sample:
+    """Return data, mask and errors of the sampled integrations, shape (n_sample, n_rows, nx)."""
     shape = (len(sample), rows.stop - rows.start, reader.exposure.nx)
     data = np.empty(shape, np.float32)
     mask = np.empty(shape, np.bool_)
-    err = np.empty((1, *shape[1:]), np.float32)
+    err = np.empty(shape, np.float32)
     dq = np.empty((1, *shape[1:]), np.uint32)
     top_bit = reader.exposure.segments[0].planes["DQ"].top_bit
     for k, i in enumerate(sample):
         raw = reader.read(int(i), int(i) + 1, ("SCI", "ERR", "DQ"), rows)
-        convert_frames(raw, data[k : k + 1], err, dq, mask[k : k + 1], top_bit=top_bit)
-    return data, mask
+        here = slice(k, k + 1)
+        convert_frames(raw, data[here], err[here], dq, mask[here], top_bit=top_bit)
+    if bad_pixels is not None:
+        mask |= bad_pixels[rows]
+    return Sample(data, mask, err)
 
 
 def _median(data: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -1,0 +1,183 @@
+"""The template: terms, fit, learned components and noise, each against what is known by hand or by a slow version."""
+
+import numpy as np
+import pytest
+
+from tso3.core.template import (
+    chosen_pixels,
+    component_images,
+    components,
+    fit_terms,
+    levels,
+    noise_image,
+    steady_terms,
+    subtract_terms,
+)
+
+RNG = np.random.default_rng(11)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A spectrum on 12 x 90 pixels that moves and changes its colour, with noise of 1."""
+    y, x = np.mgrid[0:12, 0:90]
+    image = 400.0 * np.exp(-0.5 * ((y - 5.3 - 0.01 * x) / 1.4) ** 2) * (1.0 + 0.3 * np.sin(x / 7.0))
+    names, terms = steady_terms(image, spectrum=True)
+    true = RNG.normal(0.0, 0.01, (20, len(names)))
+    true[:, 0] = RNG.uniform(0.9, 1.1, 20)
+    data = np.tensordot(true, terms.astype(float), 1) + RNG.normal(size=(20, 12, 90))
+    return names, terms, true, data.astype(np.float32)
+
+
+def flat(stack):
+    return np.ascontiguousarray(stack.reshape(len(stack), -1))
+
+
+def test_the_fit_is_that_of_linear_algebra(scene):
+    _, terms, _, data = scene
+    a = flat(terms).astype(float)
+    mask = np.zeros(flat(data).shape, bool)
+    mask[3, 100:400] = True
+    fit = fit_terms(a, np.ones(a.shape[1]), flat(data), mask)
+    for i in (0, 3):
+        good = ~mask[i]
+        expected = np.linalg.lstsq(a[:, good].T, flat(data)[i, good].astype(float), rcond=None)[0]
+        errors = np.sqrt(np.diag(np.linalg.inv(a[:, good] @ a[:, good].T)))
+        assert (np.abs(fit.coefficients[i] - expected) < 0.02 * errors).all()
+        np.testing.assert_allclose(fit.errors[i], errors, rtol=1e-3)
+
+
+def test_coefficients_are_true_within_their_errors(scene):
+    _, terms, true, data = scene
+    fit = fit_terms(flat(terms), np.ones(terms[0].size), flat(data), np.zeros(flat(data).shape, bool))
+    pulls = (fit.coefficients - true) / fit.errors
+    assert 0.8 < pulls.std() < 1.2
+    assert abs(pulls.mean()) < 0.3
+
+
+def test_cosmic_rays_do_not_move_the_fit(scene):
+    _, terms, _, data = scene
+    hit = flat(data).copy()
+    hit[:, 500:515] += 3000.0
+    none = np.zeros(hit.shape, bool)
+    lost = none.copy()
+    lost[:, 500:515] = True
+    fit = fit_terms(flat(terms), np.ones(terms[0].size), hit, none, keep_residual=True)
+    without = fit_terms(flat(terms), np.ones(terms[0].size), flat(data), lost)
+    assert (np.abs(fit.coefficients - without.coefficients) < 0.02 * without.errors).all()
+    np.testing.assert_allclose(fit.residual[:, 500:515], 3000.0, atol=12.0)
+
+
+def test_an_integration_does_not_depend_on_its_neighbours(scene):
+    _, terms, _, data = scene
+    noise, mask = np.ones(terms[0].size), np.zeros(flat(data).shape, bool)
+    whole = fit_terms(flat(terms), noise, flat(data), mask)
+    part = fit_terms(flat(terms), noise, flat(data)[7:9], mask[7:9])
+    np.testing.assert_array_equal(whole.coefficients[7:9], part.coefficients)
+    np.testing.assert_array_equal(whole.scales[7:9], part.scales)
+
+
+def test_terms_that_cannot_be_told_apart_do_no_harm():
+    twin = np.stack([np.linspace(1.0, 2.0, 60)] * 2)
+    fit = fit_terms(twin, np.ones(60), 3.0 * twin[:1].astype(np.float32), np.zeros((1, 60), bool))
+    np.testing.assert_allclose(fit.coefficients, [[3.0, 0.0]], atol=1e-5)
+
+
+def test_an_integration_without_valid_pixels_has_no_coefficients(scene):
+    _, terms, _, data = scene
+    mask = np.ones(flat(data)[:2].shape, bool)
+    mask[1] = False
+    fit = fit_terms(flat(terms), np.ones(terms[0].size), flat(data)[:2], mask)
+    assert np.isnan(fit.coefficients[0]).all()
+    assert np.isfinite(fit.coefficients[1]).all()
+
+
+def test_what_is_subtracted_is_the_sum_of_the_terms(scene):
+    _, terms, true, data = scene
+    left = data.copy()
+    left[2, 3, 4] = np.nan
+    expected = data - np.tensordot(true, terms.astype(float), 1)
+    subtract_terms(terms, true, left)
+    assert np.isnan(left[2, 3, 4])
+    left[2, 3, 4] = expected[2, 3, 4]
+    np.testing.assert_allclose(left, expected, atol=2e-3)
+
+
+def test_rows_of_a_frame_are_as_the_whole_frame(scene):
+    _, terms, true, data = scene
+    whole, part = data.copy(), data[:, 4:7].copy()
+    subtract_terms(terms, true, whole)
+    subtract_terms(terms[:, 4:7], true, part)
+    np.testing.assert_array_equal(whole[:, 4:7], part)
+
+
+def test_learned_components_are_what_varies_together():
+    pattern, course = RNG.normal(size=800), np.sin(np.arange(60) / 3.0)
+    residual = (RNG.normal(size=(60, 800)) + np.outer(course, pattern)).astype(np.float32)
+    residual[5, 10] = 500.0
+    residual[6, 11] = np.nan
+    weights = components(residual)
+    assert weights.shape == (60, 1)
+    assert abs(weights[:, 0] @ course) / np.linalg.norm(course) > 0.98
+    image = component_images(residual, weights)[0]
+    assert np.corrcoef(image, pattern)[0, 1] ** 2 > 0.9
+
+
+@pytest.mark.parametrize("n_int", [8, 30, 128])
+def test_nothing_is_learned_from_noise(n_int):
+    counts = [
+        components(np.random.default_rng(k).normal(size=(n_int, 2000)).astype(np.float32)).shape[1] for k in range(20)
+    ]
+    assert sum(counts) == 0
+
+
+def test_few_integrations_teach_nothing():
+    assert components(RNG.normal(size=(7, 500)).astype(np.float32)).shape == (7, 0)
+
+
+def test_noise_follows_what_was_observed_as_far_as_it_is_known():
+    propagated, observed = np.ones((40, 50)), np.full((40, 50), 1.2)
+    observed[3, 3] = 10.0
+    observed[4, 4] = np.nan
+    many = noise_image(propagated, observed, 128, 0)
+    assert abs(np.median(many) - 1.2) < 0.01
+    assert 7.0 < many[3, 3] < 10.0
+    assert abs(many[4, 4] - 1.2) < 0.01
+    assert noise_image(propagated, observed, 4, 0)[3, 3] < many[3, 3]
+    assert np.isnan(noise_image(np.full((1, 1), np.nan), np.ones((1, 1)), 10, 0)).all()
+
+
+def test_pixels_of_the_fit_are_the_bright_ones_and_some_of_the_rest(scene):
+    _, terms, _, _ = scene
+    noise = np.ones(terms[0].shape)
+    noise[0, 0] = np.nan
+    noise[0, 1] = 0.0
+    assert chosen_pixels(terms, noise).size == noise.size - 2
+    few = chosen_pixels(terms, noise, most=100)
+    assert few.size == 100
+    assert (np.diff(few) > 0).all()
+    bright = np.argsort(-terms[0].ravel())[:50]
+    assert set(bright) <= set(few)
+
+
+def test_steady_terms_leave_unknown_pixels_out():
+    image = np.outer([1.0, 4.0, 1.0], np.arange(1.0, 9.0))
+    image[1, 3] = np.nan
+    names, terms = steady_terms(image, spectrum=True, degree=2)
+    assert names == (
+        "brightness",
+        "colour_1",
+        "colour_2",
+        "background",
+        "shift_y",
+        "shift_y_colour",
+        "shift_x",
+        "width_y",
+    )
+    assert (terms[:, 1, 3] == 0.0).all()
+    np.testing.assert_allclose(terms[0][np.isfinite(image)], image[np.isfinite(image)])
+    assert terms[6][1, 4] == pytest.approx(-4.0)  # the gap is bridged, so the slope beside it is the slope
+
+
+def test_levels_rise_by_factors_of_three():
+    assert levels(np.array([np.nan, 2.9, 3.1, -9.1, 28.0, 82.0, 250.0])).tolist() == [0, 0, 1, 2, 3, 4, 5]

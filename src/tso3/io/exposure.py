@@ -86,7 +86,7 @@ class Exposure:
         value = self.header(key)
         return None if value is None or not str(value).strip() else str(value).strip()
 
-    @property
+    @cached_property
     def visit(self) -> tuple[str, ...]:
         """What the exposures of all detectors that were read together have in common."""
         return _identity(self.segments[0])[:-1]

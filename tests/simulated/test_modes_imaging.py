@@ -80,6 +80,23 @@ def test_16_a_single_integration(single, tmp_path, preset, planes):
     assert 0.5 < table["net_aperture_sum"].value[0] / truth["white_light"][0] < 0.8
 
 
+def test_24_keywords_of_the_field_stay(single, tmp_path):
+    """T24: footprint, position angle and the status of every earlier step are those of the input."""
+    result = run(single.members, tmp_path)
+    paths = (single.members[0], result.products["crfints"][0])
+    before, after = ([fits.getheader(path, extension) for extension in (0, 1)] for path in paths)
+    for key in ("S_REGION", "PA_APER", "RADESYS", "CRVAL1", "XREF_SCI"):
+        found = [header.get(key) for header in before]
+        assert found == [header.get(key) for header in after]
+        assert key == "RADESYS" or any(value is not None for value in found)
+    steps = {
+        key: value for key, value in before[0].items() if key.startswith("S_") and key not in ("S_REGION", "S_OUTLIR")
+    }
+    assert len(steps) > 5
+    assert {key: after[0][key] for key in steps if key != "S_OUTLIR"} == steps
+    assert after[0]["S_OUTLIR"] == "COMPLETE"
+
+
 def test_22_a_flagged_pixel_does_not_count_whatever_its_value(tmp_path):
     """T22: DO_NOT_USE with a finite value is as good as NaN."""
     visit = simulate("NRC_TSIMAGE", tmp_path, n_int=6, seed=3)

@@ -256,7 +256,7 @@ def test_references_open(visit):
         ({"segments": 5, "n_int": 4}, ParameterError, "1 to 4"),
         ({"segments": (2, 3), "n_int": 4}, ParameterError, "do not add up"),
         ({"detectors": ["NRS1"]}, ParameterError, "NRCB1"),
-        ({"subarray": "FULL"}, ParameterError, "SUB64P"),
+        ({"subarray": "SUB512"}, ParameterError, "SUB64P"),
         ({"depth": -0.1}, ParameterError, "depth"),
         ({"bad_pixels": 2.0}, ParameterError, "bad_pixels"),
     ],

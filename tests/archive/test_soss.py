@@ -16,7 +16,7 @@ BOX = {"extract_1d": {"soss_atoca": False}}
     ids=["soss, three orders, background", "soss, short subarray"],
 )
 def test_products_are_equal(subarray, parameters, visit, compared):
-    simulated = visit("NIS_SOSS", n_int=6, segments=2, seed=11, subarray=subarray)
+    simulated = visit("NIS_SOSS", n_int=4, segments=2, seed=11, subarray=subarray)
     simulated = simulated.with_references(wavelengthrange=None, gain=None, spectrace=None, wavemap=None)
     comparisons = compared(simulated, {"extract_1d": BOX["extract_1d"] | parameters})
     assert {comparison.product for comparison in comparisons} == {"files", "crfints", "x1dints", "whtlt"}

@@ -8,8 +8,11 @@ import pytest
 
 from tso3.errors import InputError, Tso3Warning
 from tso3.io.association import read_association, resolve_inputs
+from tso3.io.crfints import crfints_name
+from tso3.io.exposure import read_observation
 
-REAL = sorted((Path(__file__).parents[2].parent / "shared/data/asn").glob("*.json"))
+SHARED = Path(os.environ.get("TSO3_SHARED") or Path(__file__).parents[3] / "shared")
+REAL = sorted((SHARED / "data/asn").glob("*.json"))
 
 
 def write_asn(folder, members, **changes):
@@ -41,6 +44,33 @@ def test_associations_of_the_archive(path, tmp_path):
     assert association.product_name == table["products"][0]["name"]
     assert (association.asn_id, association.asn_pool) == (table["asn_id"], table["asn_pool"])
     assert association.asn_table == path.name
+
+
+EXP_TYPES = {"niriss": "NIS_SOSS", "nirspec": "NRS_BRIGHTOBJ", "nircam": "NRC_TSIMAGE", "miri": "MIR_LRS-SLITLESS"}
+
+
+@pytest.mark.skipif(not REAL, reason="the archive's associations are not beside this checkout")
+@pytest.mark.filterwarnings("ignore:.*left out, for they are no science")
+@pytest.mark.parametrize("path", REAL, ids=lambda p: p.name)
+def test_observations_of_the_archive(path, tmp_path, make_calints):
+    """Stand-ins for the members: products are named after the association, detectors and exposures are apart."""
+    table = json.loads(path.read_text())
+    (product,) = table["products"]
+    exp_type = next(value for name, value in EXP_TYPES.items() if f"_{name}_" in product["name"])
+    members = list(dict.fromkeys(m["expname"] for m in product["members"] if m["exptype"] == "science"))
+    for name in members:
+        exposure, _, detector = name.removesuffix("_calints.fits").rpartition("_")
+        number = (
+            f"{exposure}{detector}" if detector.isdigit() else exposure
+        )  # jw_00001: the detector is not in the name
+        make_calints(tmp_path / name, 2, exp_type=exp_type, detector=detector.upper(), exposure=number)
+    (tmp_path / path.name).write_text(path.read_text())
+    observation = read_observation(tmp_path / path.name)
+    assert observation.product_name == product["name"]
+    assert observation.asn_id == table["asn_id"]
+    assert sorted(p.name for exposure in observation.exposures for p in exposure.paths) == sorted(members)
+    for segment in observation.segments:
+        assert crfints_name(segment, observation.asn_id).endswith(f"_{table['asn_id']}_crfints.fits")
 
 
 def test_target_acquisition_in_either_spelling_is_left_out(tmp_path):

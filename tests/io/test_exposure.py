@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from astropy.io import fits
 from tso3.errors import InputError, Tso3Warning
 from tso3.io.exposure import read_observation
 
-LRS = Path(__file__).parents[2].parent / "shared/data/miri_lrs/ERS_NGTS10_2022_new_drift_041_calints.fits"
+SHARED = Path(os.environ.get("TSO3_SHARED") or Path(__file__).parents[3] / "shared")
+LRS = SHARED / "data/miri_lrs/ERS_NGTS10_2022_new_drift_041_calints.fits"
 
 
 def test_members_in_any_order_are_one_stack(segments):

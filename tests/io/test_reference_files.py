@@ -42,13 +42,6 @@ def test_extract1d(tmp_path, kind):
     assert aperture.use_source_posn is True
 
 
-def test_a_genuine_extract1d(request):
-    path = request.config.rootpath.parent / "shared/data/crds/extract1d_slit_full_spec2.json"
-    if not path.exists():
-        pytest.skip("the shared data are not here")
-    assert [aperture.id for aperture in read_extract1d(path)] == ["MIR_LRS-FIXEDSLIT", "MIR_LRS-SLITLESS"]
-
-
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -1,13 +1,21 @@
-"""Compiled pieces of `template`: the fit of terms to integrations, and their subtraction."""
+"""
+Compiled pieces of `template`: the fit of terms to integrations, and their subtraction.
+
+Rows are copied by loops and medians selected by the function of `_lanes`: numba compiles assignments of slices and
+``np.median`` ten times as long.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from tso3.core._lanes import copy_row, inner, select_median
 from tso3.core._planes import Array
 
-__all__ = ["N_LEVELS", "fit_all", "subtract_all"]
+__all__ = ["N_LEVELS", "Work", "fit_all", "make_work", "subtract_all"]
 
 N_LEVELS = 6
 """Classes of pixels, by signal over noise, whose scatter is watched in every integration."""
@@ -15,6 +23,58 @@ N_LEVELS = 6
 _CLIP = np.float32(5.0)
 _ROUNDS = 8
 _TINY_PIVOT = 1e-9
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_NAN = np.float32(np.nan)
+_TO_SIGMA = np.float32(1.4826)
+"""Standard deviation over median absolute deviation, of a normal distribution."""
+
+
+class Work(NamedTuple):
+    """
+    Work space of the fit of one integration.
+
+    Attributes
+    ----------
+    whole, y, r, some : ndarray of float32, shape (n_pixels,)
+        Samples in units of the noise, 0 where bad; the same, 0 where left out; residuals; values for a median.
+    bad, gone : ndarray of bool, shape (n_pixels,)
+        Bad pixels; pixels that are left out.
+    matrix, low : ndarray of float64, shape (n_terms, n_terms)
+        Normal matrix without those, and its triangular factor.
+    right, solution, error, half : ndarray of float64, shape (n_terms,)
+        Right side, coefficients, their errors; scratch.
+    used : ndarray of bool, shape (n_terms,)
+        Terms with a pivot of their own.
+    centre : ndarray of float32, shape (1,)
+        A median.
+    """
+
+    whole: Array
+    y: Array
+    r: Array
+    some: Array
+    bad: Array
+    gone: Array
+    matrix: Array
+    low: Array
+    right: Array
+    solution: Array
+    error: Array
+    half: Array
+    used: Array
+    centre: Array
+
+
+def make_work(n_terms: int, n_pixels: int) -> Work:
+    """Return work space for so many terms and pixels."""
+    return Work(
+        *(np.zeros(n_pixels, np.float32) for _ in range(4)),
+        *(np.zeros(n_pixels, np.bool_) for _ in range(2)),
+        *(np.zeros((n_terms, n_terms)) for _ in range(2)),
+        *(np.zeros(n_terms) for _ in range(4)),
+        np.zeros(n_terms, np.bool_),
+        np.zeros(1, np.float32),
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -30,65 +90,6 @@ def subtract_all(terms: Array, coefficients: Array, data: Array) -> None:
                     row[x] -= c * term[x]
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _dot(a: Array, b: Array) -> float:
-    total = np.float64(0.0)
-    for start in range(0, a.size, 256):
-        part = np.float32(0.0)
-        for p in range(start, min(start + 256, a.size)):
-            part += a[p] * b[p]
-        total += np.float64(part)
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _solve(matrix: Array, right: Array, out: Array, error: Array) -> None:
-    """Solve a symmetric positive system by Cholesky's method; a term without a pivot of its own gets 0."""
-    n = right.size
-    low = np.zeros((n, n))
-    used = np.zeros(n, np.bool_)
-    for j in range(n):
-        pivot = matrix[j, j]
-        for k in range(j):
-            pivot -= low[j, k] * low[j, k]
-        used[j] = pivot > _TINY_PIVOT
-        if not used[j]:
-            continue
-        low[j, j] = np.sqrt(pivot)
-        for i in range(j + 1, n):
-            value = matrix[i, j]
-            for k in range(j):
-                value -= low[i, k] * low[j, k]
-            low[i, j] = value / low[j, j]
-    half = np.zeros(n)
-    for j in range(n):
-        if used[j]:
-            value = right[j]
-            for k in range(j):
-                value -= low[j, k] * half[k]
-            half[j] = value / low[j, j]
-    for j in range(n - 1, -1, -1):
-        out[j] = 0.0
-        if used[j]:
-            value = half[j]
-            for k in range(j + 1, n):
-                value -= low[k, j] * out[k]
-            out[j] = value / low[j, j]
-    for j in range(n):  # diagonal of the inverse: squared length of the solution for each unit vector
-        error[j] = 0.0
-        if not used[j]:
-            continue
-        column = np.zeros(n)
-        for i in range(j, n):
-            if used[i]:
-                value = 1.0 if i == j else 0.0
-                for k in range(j, i):
-                    value -= low[i, k] * column[k]
-                column[i] = value / low[i, i]
-                error[j] += column[i] * column[i]
-        error[j] = np.sqrt(error[j])
-
-
 @njit(cache=True, nogil=True)
 def fit_all(
     unit: Array,
@@ -97,6 +98,7 @@ def fit_all(
     samples: tuple[Array, Array],
     level: Array,
     results: tuple[Array, Array, Array, Array],
+    work: Work,
 ) -> None:
     """
     Fit all integrations; ``results`` (coefficients, errors, scales, residuals) are filled.
@@ -104,62 +106,97 @@ def fit_all(
     Terms ``unit`` (n_terms, n_pixels) have unit length in units of the noise, ``matrix`` is their normal matrix,
     ``weight`` one over the noise; ``samples`` are data and mask (n_int, n_pixels).
     """
-    data, mask = samples
     coefficients, errors, scales, residual = results
     n_terms, n_pixels = unit.shape
-    whole, y, r = np.empty(n_pixels, np.float32), np.empty(n_pixels, np.float32), np.empty(n_pixels, np.float32)
-    bad, gone = np.empty(n_pixels, np.bool_), np.empty(n_pixels, np.bool_)
-    right, solution, error = np.empty(n_terms), np.empty(n_terms), np.empty(n_terms)
-    for i in range(data.shape[0]):
-        reduced = matrix.copy()
-        n_good = 0
-        for p in range(n_pixels):
-            whole[p] = data[i, p] * weight[p]
-            bad[p] = mask[i, p] != 0 or not np.isfinite(whole[p])
-            gone[p] = bad[p]
-            if bad[p]:
-                whole[p] = 0.0
-                _count(unit, p, -1.0, reduced)
-            else:
-                n_good += 1
-            y[p] = whole[p]
-        if n_good < 2 * n_terms:
+    for i in range(coefficients.shape[0]):
+        if _begin(unit, matrix, weight, samples, i, work) < 2 * n_terms:
             continue
         for _ in range(_ROUNDS):
             for k in range(n_terms):
-                right[k] = _dot(unit[k], y)
-            _solve(reduced, right, solution, error)
-            r[:] = whole
-            for k in range(n_terms):
-                c, term = np.float32(solution[k]), unit[k]
-                for p in range(n_pixels):
-                    r[p] -= c * term[p]
-            if _clip(r, bad, gone, whole, y, unit, reduced) == 0:
+                work.right[k] = _dot(unit[k], work.y)
+            _solve(work)
+            _residuals(unit, work)
+            if _clip(unit, work) == 0:
                 break
-        coefficients[i] = solution
-        errors[i] = error
-        _scales(r, bad, level, scales[i])
+        copy_row(work.solution, coefficients[i], n_terms)
+        copy_row(work.error, errors[i], n_terms)
+        _scales(level, scales[i], work)
         if residual.size:
             for p in range(n_pixels):
-                residual[i, p] = np.nan if bad[p] else r[p]
+                residual[i, p] = _NAN if work.bad[p] else work.r[p]
 
 
-@njit(cache=True, nogil=True)
-def _clip(r: Array, bad: Array, gone: Array, whole: Array, y: Array, unit: Array, matrix: Array) -> int:
+@inner
+def _begin(unit: Array, matrix: Array, weight: Array, samples: tuple[Array, Array], i: int, work: Work) -> int:
+    """Load an integration; return the number of its good pixels."""
+    data, mask = samples
+    for k in range(matrix.shape[0]):
+        copy_row(matrix[k], work.matrix[k], matrix.shape[0])
+    n_good = 0
+    for p in range(weight.size):
+        x = data[i, p] * weight[p]
+        bad = mask[i, p] != 0 or not np.isfinite(x)
+        work.bad[p] = work.gone[p] = bad
+        work.whole[p] = work.y[p] = _ZERO if bad else x
+        if bad:
+            _count(unit, p, -1.0, work.matrix)
+        else:
+            n_good += 1
+    return n_good
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def _dot(a: Array, b: Array) -> float:
+    """Return the sum of products, in pieces of 256 that are added in double precision."""
+    total = 0.0
+    for start in range(0, a.size, 256):
+        part = _ZERO
+        for p in range(start, min(start + 256, a.size)):
+            part += a[p] * b[p]
+        total += part
+    return total
+
+
+@inner
+def _residuals(unit: Array, work: Work) -> None:
+    """Fill the residuals of all pixels."""
+    copy_row(work.whole, work.r, work.r.size)
+    for k in range(unit.shape[0]):
+        c = np.float32(work.solution[k])
+        for p in range(work.r.size):
+            work.r[p] -= c * unit[k, p]
+
+
+@inner
+def _clip(unit: Array, work: Work) -> int:
     """Leave out pixels whose residual is too large and take others in again; return how many changed."""
-    limit = _CLIP * max(np.float32(1.0), _scatter(r, gone))
+    n = 0
+    for p in range(0, work.r.size, 4):
+        if not work.gone[p]:
+            work.some[n] = abs(work.r[p])
+            n += 1
+    limit = _CLIP * max(_ONE, _median_scatter(work, n))
     changed = 0
-    for p in range(r.size):
-        far = bad[p] or abs(r[p]) > limit
-        if far != gone[p]:
-            gone[p] = far
-            y[p] = np.float32(0.0) if far else whole[p]
-            _count(unit, p, -1.0 if far else 1.0, matrix)
+    for p in range(work.r.size):
+        far = work.bad[p] or abs(work.r[p]) > limit
+        if far != work.gone[p]:
+            work.gone[p] = far
+            work.y[p] = _ZERO if far else work.whole[p]
+            _count(unit, p, -1.0 if far else 1.0, work.matrix)
             changed += 1
     return changed
 
 
-@njit(cache=True, nogil=True)
+@inner
+def _median_scatter(work: Work, n: int) -> float:
+    """Return the scatter that the first n absolute residuals of ``work.some`` (reordered) tell; 1 if there are none."""
+    if n == 0:
+        return _ONE
+    select_median(work.some, 0, n, work.centre, 0)
+    return _TO_SIGMA * work.centre[0]
+
+
+@inner
 def _count(unit: Array, p: int, sign: float, matrix: Array) -> None:
     """Take a pixel into the normal matrix, or out of it."""
     for j in range(unit.shape[0]):
@@ -167,26 +204,65 @@ def _count(unit: Array, p: int, sign: float, matrix: Array) -> None:
             matrix[j, k] += sign * np.float64(unit[j, p]) * np.float64(unit[k, p])
 
 
-@njit(cache=True, nogil=True)
-def _scatter(r: Array, gone: Array) -> float:
-    """Return the robust scatter of residuals, from every fourth pixel."""
-    some = np.empty(r.size // 4 + 1, np.float32)
-    n = 0
-    for p in range(0, r.size, 4):
-        if not gone[p]:
-            some[n] = abs(r[p])
-            n += 1
-    return np.float32(1.4826) * np.float32(np.median(some[:n])) if n > 0 else np.float32(1.0)
-
-
-@njit(cache=True, nogil=True)
-def _scales(r: Array, bad: Array, level: Array, scales: Array) -> None:
+@inner
+def _scales(level: Array, scales: Array, work: Work) -> None:
     """Fill the robust scatter in each class of pixels; 1 where a class has fewer than 50."""
-    some = np.empty(r.size, np.float32)
     for which in range(scales.size):
         n = 0
-        for p in range(r.size):
-            if level[p] == which and not bad[p]:
-                some[n] = abs(r[p])
+        for p in range(level.size):
+            if level[p] == which and not work.bad[p]:
+                work.some[n] = abs(work.r[p])
                 n += 1
-        scales[which] = 1.4826 * np.median(some[:n]) if n >= 50 else 1.0
+        scales[which] = _median_scatter(work, n) if n >= 50 else _ONE
+
+
+@inner
+def _solve(work: Work) -> None:
+    """Solve the normal equations by Cholesky's method; a term without a pivot of its own gets 0."""
+    _factorise(work)
+    n = work.right.size
+    for j in range(n):
+        work.half[j] = _forward(work, work.right[j], j, 0) if work.used[j] else 0.0
+    for j in range(n - 1, -1, -1):
+        work.solution[j] = 0.0
+        if work.used[j]:
+            value = work.half[j]
+            for k in range(j + 1, n):
+                value -= work.low[k, j] * work.solution[k]
+            work.solution[j] = value / work.low[j, j]
+    for j in range(n):  # diagonal of the inverse: squared length of the forward solution of each unit vector
+        total = 0.0
+        for i in range(j, n):
+            work.half[i] = _forward(work, 1.0 if i == j else 0.0, i, j) if work.used[i] and work.used[j] else 0.0
+            total += work.half[i] * work.half[i]
+        work.error[j] = np.sqrt(total)
+
+
+@inner
+def _forward(work: Work, value: float, i: int, first: int) -> float:
+    """Return element i of the forward substitution whose elements from `first` on are in ``work.half``."""
+    for k in range(first, i):
+        value -= work.low[i, k] * work.half[k]
+    return value / work.low[i, i]
+
+
+@inner
+def _factorise(work: Work) -> None:
+    """Fill the triangular factor of the normal matrix, and which terms have a pivot of their own."""
+    n = work.right.size
+    for j in range(n):
+        for i in range(n):
+            work.low[i, j] = 0.0
+    for j in range(n):
+        pivot = work.matrix[j, j]
+        for k in range(j):
+            pivot -= work.low[j, k] * work.low[j, k]
+        work.used[j] = pivot > _TINY_PIVOT
+        if not work.used[j]:
+            continue
+        work.low[j, j] = np.sqrt(pivot)
+        for i in range(j + 1, n):
+            value = work.matrix[i, j]
+            for k in range(j):
+                value -= work.low[i, k] * work.low[j, k]
+            work.low[i, j] = value / work.low[j, j]

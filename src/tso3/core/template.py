@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core._template_fit import N_LEVELS, fit_all, subtract_all
+from tso3.core._template_fit import N_LEVELS, fit_all, make_work, subtract_all
 
 __all__ = [
     "Template",
@@ -256,7 +256,15 @@ def fit_terms(
     if n_int and n_pixels:
         weight = (1.0 / noise).astype(np.float32)
         results = (coefficients, errors, scales, residual)
-        fit_all(unit, matrix, weight, (data, mask.view(np.uint8)), levels(weighted[0]), results)
+        fit_all(
+            unit,
+            matrix,
+            weight,
+            (data, mask.view(np.uint8)),
+            levels(weighted[0]),
+            results,
+            make_work(len(terms), n_pixels),
+        )
     return TemplateFit(coefficients / size, errors / size, scales, residual)
 
 

@@ -133,7 +133,7 @@ def table(mode: str, folder: Path, n_int: int, shares: list[float]) -> None:
     whole = reduce(visit, visit.association, folder / mode / "products", {})
     ideal = simulated(mode, folder / mode / "truth", n_int, noise=False)
     truth = reduce(ideal, ideal.association, folder / mode / "products", {})
-    noise = 1e6 * np.median(np.sqrt(whole.variance) / truth.flux)
+    noise = 1e6 * np.nanmedian(np.sqrt(whole.variance) / truth.flux)
     white = 1e6 * np.std(whole.white / truth.white)
     chi = chi_of(whole, truth, np.isfinite(whole.flux))
     print(f"\n### {mode}, {n_int} integrations\n")

@@ -112,7 +112,7 @@ CASES = {
 def test_products_are_equal(name, visit, compared):
     mode, replacement, extraction = CASES[name]
     only = {"detectors": ["NRS1"]} if mode == BOTS else {}
-    simulated = visit(mode, n_int=6, segments=2, seed=11, bad_pixels=0.01, **only)
+    simulated = visit(mode, n_int=3, seed=11, bad_pixels=0.01, **only)
     parameters = {"pixel_replace": {"skip": False, **replacement}, "extract_1d": extraction}
     comparisons = compared(simulated.with_references(wavelengthrange=None), parameters)
     assert {comparison.product for comparison in comparisons} == {"files", "crfints", "x1dints", "whtlt"}

@@ -87,7 +87,8 @@ def spectrum_plan(missing="complete", max_missing=0.5):
     box = plan_box(aperture, profile=profile, complete=missing == "complete", max_missing=max_missing)
     wavelength = np.linspace(3, 4, NX)
     return Extract1DPlan(
-        header=SimpleNamespace(background_unit=None), wavelength=wavelength, expected=None, rows=slice(2, 11), box=box, columns=np.arange(NX),
+        header=SimpleNamespace(background_unit=None), wavelength=wavelength, expected=None, rows=slice(2, 11),
+        box=box, columns=np.arange(NX),
         turned=False, units=Units(1.0, 0.0, 1.0), calibration=None, correction=None, nominal=None,
         segment_bounds=((0, N_INT),), needs_first=False,
     )  # fmt: skip

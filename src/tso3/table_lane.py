@@ -75,7 +75,7 @@ class TableLane:
                 Tso3Warning,
                 stacklevel=4,
             )
-        progress.start(exposure.name, exposure.n_int * len(self.curves))
+        progress.start(exposure.label, exposure.n_int * len(self.curves))
         for spectrum, curve in zip(exposure.spectra, self.curves, strict=True):
             for block in spectrum.blocks(exposure.path):
                 curve.add(block)
@@ -98,4 +98,5 @@ class TableLane:
             scatter_ppm=1e6 * point_to_point(curve.flux),
             limit_ppm=1e6 * photon_limit(curve.flux, curve.limit_variance),
             missing_fraction=float(known.mean()) if known.size else float("nan"),
+            stripe=self.exposure.stripe,
         )

@@ -56,6 +56,8 @@ class SpectraExposure(Exposure):
         Which exposure of the observation, from 0; detectors and orders of one have the same.
     slit : str or None
         SLTNAME.
+    slits : int
+        How many there are of this detector: stripes or channels, each an exposure of its own here.
     spectra : tuple of SpectrumRows
         One for each order.
     """
@@ -64,6 +66,7 @@ class SpectraExposure(Exposure):
     first_header: fits.Header
     number: int
     slit: str | None
+    slits: int
     spectra: tuple[SpectrumRows, ...]
 
     from_spectra = True
@@ -90,13 +93,13 @@ class SpectraExposure(Exposure):
 
     @property
     def stripe(self) -> str:
-        """Empty: stripes have a table each, under their slit's name."""
-        return ""
+        """SLTNAME where it is one of several of NIRCam's Dispersed Hartmann Sensor, else empty."""
+        return self.slit or "" if self.slits > 1 and self.mode.exp_type == "NRC_TSGRISM" else ""
 
     @property
     def n_slits(self) -> int:
-        """One: slits have a table each."""
-        return 1
+        """How many there are of this detector."""
+        return self.slits
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -146,8 +149,9 @@ def read_spectra(path: str | Path) -> Observation:
     several = len(set(map(tuple, numbers.values()))) > 1 or any(len(n) > 1 for n in numbers.values())
     exposures = []
     for (number, detector, slit), spectra in sorted(grouped.items(), key=lambda item: item[0][:2]):
+        slits = sum((number, detector) == key[:2] for key in grouped)
         name = f"{stem}_{detector.lower()}" + (f"_{number + 1}" if several else "")
-        exposures.append(_exposure(path, primary, mode, name, number, detector, slit, spectra))
+        exposures.append(_exposure(path, primary, mode, name, (number, detector, slit, slits), spectra))
     return Observation(tuple(exposures), stem, paths=(path,))
 
 
@@ -168,12 +172,11 @@ def _exposure(
     primary: fits.Header,
     mode: Mode,
     name: str,
-    number: int,
-    detector: str,
-    slit: str,
+    which: tuple[int, str, str, int],
     spectra: Sequence[SpectrumRows],
 ) -> SpectraExposure:
-    """Return an exposure from its spectra, which must have the same integrations."""
+    """Return an exposure (its number, detector, slit and how many slits there are), with equal integrations."""
+    number, detector, slit, slits = which
     times = [concatenate_times(tuple(part.times for part in each.parts)) for each in spectra]
     for each, other in zip(spectra[1:], times[1:], strict=True):
         if not np.array_equal(other.int_num, times[0].int_num):
@@ -196,6 +199,7 @@ def _exposure(
         first_header=primary,
         number=number,
         slit=slit or None,
+        slits=slits,
         spectra=tuple(sorted(spectra, key=lambda each: each.order)),
     )
 

@@ -101,6 +101,12 @@ def _cutout(shape: tuple[int, ...], exposure: Exposure, path: Path) -> tuple[sli
         slit = (1, 1)
     if shape == subsize:
         start = (slit[0] - 1, slit[1] - 1)
+    elif exposure.stripe:
+        raise InputError(
+            f"has shape {shape}; stripes do not lie on the full frame as in their subarray: give a mask of the"
+            f" subarray, {subsize}",
+            path,
+        )
     elif substart is not None:
         start = (substart[0] + slit[0] - 2, substart[1] + slit[1] - 2)
     else:

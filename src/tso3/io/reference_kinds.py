@@ -47,6 +47,8 @@ class Kind:
 _IMAGING = tuple(name for name, mode in MODES.items() if mode.is_imaging)
 _SPECTRA = tuple(name for name, mode in MODES.items() if not mode.is_imaging)
 _SLITS = tuple(name for name in _SPECTRA if name not in ("NIS_SOSS", "MIR_MRS"))
+_CORRECTED = tuple(name for name in _SPECTRA if name != "MIR_MRS")
+"""Modes with an aperture correction; that of the MRS is for cubes."""
 _SOSS = ("NIS_SOSS",)
 
 KINDS: dict[str, Kind] = {
@@ -59,14 +61,14 @@ KINDS: dict[str, Kind] = {
             crds=(*_SLITS, "MIR_MRS"),
             built_in=(*_SLITS, "MIR_MRS"),
         ),
-        Kind("apcorr", "Aperture correction (FITS)", _SPECTRA, crds=_SLITS, without="no aperture correction"),
+        Kind("apcorr", "Aperture correction (FITS)", _CORRECTED, crds=_SLITS, without="no aperture correction"),
         Kind("gain", "Detector gain (FITS)", _IMAGING, crds=_IMAGING, without="DN/s stay DN/s; MJy/sr need none"),
         Kind(
             "wavelengthrange",
             "Range of the white light (ASDF)",
             _SPECTRA,
             crds=_SOSS,  # for the others CRDS holds what stage 2 cuts out; jwst reads it for SOSS only
-            without="the white light takes every wavelength of the spectrum",
+            without="the white light takes every wavelength of the spectrum, of SOSS those where an order stands alone",
         ),
         Kind("pastasoss", "Traces and wavelengths of SOSS (ASDF)", _SOSS, crds=_SOSS),
         Kind("specprofile", "Spatial profiles of SOSS (FITS)", _SOSS, crds=_SOSS),

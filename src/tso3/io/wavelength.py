@@ -158,6 +158,16 @@ def read_tree(path: str | Path) -> dict[str, Any]:
     """
     Return the tree of the ASDF extension of a file, empty if it has none; arrays in it are read when used.
 
+    Parameters
+    ----------
+    path : path-like
+        File with an ASDF extension as ``stdatamodels`` writes it.
+
+    Returns
+    -------
+    tree : dict
+        Not to be modified: it is remembered.
+
     Raises
     ------
     InputError

@@ -321,8 +321,6 @@ def _correction(
     path = references.path("apcorr")
     if path is None or not parameters.apply_apcorr or not _is_point(exposure):
         return None
-    if exposure.mode.exp_type == _MRS:
-        raise ReferenceFileError("is for cubes; spectra of the MRS have no aperture correction: leave it out", path)
     configuration = {
         "subarray": exposure.subarray,
         "filter": exposure.filter,

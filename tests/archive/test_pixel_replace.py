@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from tso3.core.block import Block
 from tso3.core.repair import DqBits, fit_profile, mingrad
@@ -109,12 +110,18 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_products_are_equal(name, visit, compared):
+def test_products_are_equal(name, visit, compared, ours):
     mode, replacement, extraction = CASES[name]
     only = {"detectors": ["NRS1"]} if mode == BOTS else {}
     simulated = visit(mode, n_int=3, seed=11, bad_pixels=0.01, **only)
     parameters = {"pixel_replace": {"skip": False, **replacement}, "extract_1d": extraction}
-    comparisons = compared(simulated.with_references(wavelengthrange=None), parameters)
+    simulated = simulated.with_references(wavelengthrange=None)
+    comparisons = compared(simulated, parameters)
     assert {comparison.product for comparison in comparisons} == {"files", "crfints", "x1dints", "whtlt"}
     for comparison in comparisons:
         comparison.check()
+    with fits.open(ours(simulated, parameters).products["x1dints"][0]) as file:
+        assert file[0].header["S_PXREPL"] == "COMPLETE"
+        replaced = file["TSO3_EXTRACT1D"].data["MISSING_FRACTION"] > 0
+        whole = file["EXTRACT1D", 1].data["NPIXELS"] >= file["EXTRACT1D", 1].data["NPIXELS"].max() - 1e-6
+    assert (replaced & whole).sum() > 50, "without replaced pixels the comparison proves nothing"

@@ -274,3 +274,18 @@ def test_18_durations_count_once(bots, both):
         for key in keys:
             assert ours[0].header[key] == pytest.approx(once[key], rel=1e-9)
             assert jwst[0].header[key] == pytest.approx(len(bots.members) * once[key], rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::tso3.errors.Tso3Warning")
+def test_spectra_of_jwst_give_its_white_light(bots, both, tmp_path):
+    """Not a difference: its x1dints, a table for each segment and detector, are taken as input."""
+    import tso3
+
+    theirs, _ = both(bots, NO_BACKGROUND)
+    drop = {"white_light": {"missing": "drop"}}
+    result = tso3.run(theirs.product("_x1dints.fits"), tmp_path, parameters=drop)
+    right, light = table(theirs.product("_whtlt.ecsv")), our_table(result, "whtlt")
+    for name in right.colnames:
+        np.testing.assert_allclose(np.asarray(light[name]), np.asarray(right[name]), rtol=1e-12, err_msg=name)
+    assert np.isfinite(light["whitelight_flux_error_NRS1"].value).all()
+    assert np.isnan(light["photon_limit_NRS1"].value).all()

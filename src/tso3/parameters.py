@@ -239,9 +239,12 @@ class WhiteLight(StepParameters):
     skip: bool = False
     """Skip this step."""
     min_wavelength: float | None = Field(None, json_schema_extra={"unit": "micron"})
-    """Shortest wavelength in the sum; by default the wavelengthrange reference's, else no limit."""
+    """Shortest wavelength in the sum; by default the wavelengthrange reference's, else as built_in_range says."""
     max_wavelength: float | None = Field(None, json_schema_extra={"unit": "micron"})
-    """Longest wavelength in the sum; by default the wavelengthrange reference's, else no limit."""
+    """Longest wavelength in the sum; by default the wavelengthrange reference's, else as built_in_range says."""
+    built_in_range: bool = True
+    """Without a wavelengthrange reference, SOSS: sum an order where it stands alone; else all wavelengths (the archive).
+    """
     missing: Literal["complete", "drop"] = "complete"
     """Samples that are not valid: sums are completed from the spectrum of the exposure's model, or lack them."""
 
@@ -298,7 +301,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "soss_substrip96": "all",
         },
         "photom": {"outside": "zero"},
-        "white_light": {"missing": "drop"},
+        "white_light": {"missing": "drop", "built_in_range": False},
         "x1dints": {"layout": "segment", "source_type_column": False},
     },
 }

@@ -27,7 +27,9 @@ from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Observation
 from tso3.io.metadata import Provenance
 from tso3.io.reference_files import read_wavelengthrange
-from tso3.io.references import find_references
+from tso3.io.references import References, find_references
+from tso3.io.soss_defaults import built_in_ranges
+from tso3.io.wavelength_ranges import WavelengthRange
 from tso3.io.x1dints import x1dints_writer
 from tso3.lane import ImagingLane, Lane, Setting, SpectralLane, run_lanes
 from tso3.parameters import Parameters
@@ -106,14 +108,13 @@ def run(
         observation, settings = take_in(inputs, settings, integrations=integrations, times=times)
         references = find_references(observation, overrides or {})
         _warn_if_idle(observation, settings)
-        ranges = references.path("wavelengthrange")
         setting = Setting(
             observation=observation,
             folder=Path(output_dir),
             parameters=settings,
             preset=preset,
             references=references,
-            wavelength_ranges=None if ranges is None else read_wavelengthrange(ranges),
+            wavelength_ranges=_ranges(observation, references, settings),
             bad_pixels=bad_pixels,
             max_memory=memory,
             workers=threads,
@@ -209,6 +210,18 @@ def _collected(lanes: Sequence[Lane]) -> dict[str, list[Path]]:
         for kind, paths in lane.products.items():
             products.setdefault(kind, []).extend(paths)
     return products
+
+
+def _ranges(
+    observation: Observation, references: References, parameters: Parameters
+) -> tuple[WavelengthRange, ...] | None:
+    """Return the ranges of the white light: the reference's, else for SOSS the built-in ones, else None."""
+    path = references.path("wavelengthrange")
+    if path is not None:
+        return read_wavelengthrange(path)
+    if observation.mode.exp_type == "NIS_SOSS" and parameters.white_light.built_in_range:
+        return built_in_ranges(observation.exposures[0].subarray)
+    return None
 
 
 def _mask(setting: Setting, exposure: Any) -> Any:

@@ -95,7 +95,7 @@ def wavelength_polynomial(coefficients: Floats, column: Floats, offset: Floats |
     Parameters
     ----------
     coefficients : ndarray, shape (n_terms,)
-        c00, c10, c01, c20, c11, c02, c30, ...
+        Those of 1, x, y, x^2, x y, y^2, x^3, ...: constant term first.
     column, offset : ndarray or float
         The variables, scaled to between 0 and 1 as the reference says.
 

@@ -85,7 +85,7 @@ def fill_in_time(data: NDArray[np.float32], err: NDArray[np.float32]) -> FilledS
         pixels[column].astype(np.int64),
         value.astype(np.float32),
         (error[column] * _ERROR_FACTOR).astype(np.float32),
-        never.reshape(shape),
+        np.asarray(never).reshape(shape),
     )
 
 

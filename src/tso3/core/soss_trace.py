@@ -131,12 +131,13 @@ def smooth_shift(difference: Floats, degree: int = 2, least: int = 100) -> Float
     """
     columns = np.arange(float(difference.size))
     used = np.isfinite(difference)
-    coefficients = None
+    coefficients = np.zeros(degree + 1)
     for _ in range(_CLIPS):
         if used.sum() < max(least, degree + 1):
             return None
         scaled = columns / difference.size
-        coefficients = np.polynomial.polynomial.polyfit(scaled[used], difference[used], degree)
+        fitted = np.polynomial.polynomial.polyfit(scaled[used], difference[used], degree)
+        coefficients = np.asarray(fitted, np.float64)
         rest = difference - np.polynomial.polynomial.polyval(scaled, coefficients)
         rest = rest - np.median(rest[used])
         spread = 1.4826 * np.median(np.abs(rest[used]))
@@ -146,4 +147,5 @@ def smooth_shift(difference: Floats, degree: int = 2, least: int = 100) -> Float
         used = kept
     measured = columns[used]
     inside = np.clip(columns, measured[0], measured[-1]) / difference.size
-    return np.asarray(np.polynomial.polynomial.polyval(inside, coefficients))
+    shift: Floats = np.polynomial.polynomial.polyval(inside, coefficients)
+    return shift

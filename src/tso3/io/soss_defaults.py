@@ -4,9 +4,9 @@ Built-in traces and wavelengths of SOSS: what is used where there is no pastasos
 Orders 1 and 2 are the published model of the instrument team (Baines et al. 2023, JWST-STScI-008571), as the package
 pastasoss 1.2.4 carries it: its trace points, through which polynomials are drawn here (order 1 to 0.05 pixel, order 2
 to 0.002 pixel), its pivots, and the coefficients of its wavelengths, rounded to six digits. Order 3, which the package
-does not have, is drawn through jwst_niriss_spectrace_0023.fits (trace to 0.005 pixel, wavelengths to 0.0007 micron, half
-a resolution element); it is not known how its wavelengths move with the pupil wheel, so here they do not. Columns that
-the orders reach are those of the archive's reference.
+does not have, is drawn through jwst_niriss_spectrace_0023.fits (trace to 0.005 pixel, wavelengths to 0.0007 micron,
+half a resolution element); it is not known how its wavelengths move with the pupil wheel, so here they do not. Columns
+that the orders reach are those of the archive's reference.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 import numpy as np
 
 from tso3.io.soss_references import SossReference, TraceModel
+from tso3.io.wavelength_ranges import WavelengthRange
 
-__all__ = ["built_in_traces"]
+__all__ = ["built_in_ranges", "built_in_traces"]
 
 _COMMANDED = 245.76
 _REACH = 0.1671
@@ -56,6 +57,11 @@ def built_in_traces() -> SossReference:
     """
     Return the built-in traces and wavelengths of orders 1 to 3.
 
+    Returns
+    -------
+    reference : SossReference
+        As a pastasoss file holds them; its ``path`` is None.
+
     Examples
     --------
     >>> from tso3.io.soss_defaults import built_in_traces
@@ -65,10 +71,40 @@ def built_in_traces() -> SossReference:
     orders = {}
     for order, coefficients in _TRACES.items():
         columns = np.arange(2048.0)
-        rows = np.polynomial.polynomial.polyval((columns - 1024.0) / 1024.0, coefficients)
+        rows = np.asarray(np.polynomial.polynomial.polyval((columns - 1024.0) / 1024.0, coefficients), np.float64)
         low, high = _SCALES[order]
         orders[order] = TraceModel(
             order, columns, rows, _PIVOTS[order], _CUTOFFS[order], np.array(_WAVELENGTHS[order]), low, high
         )
     grid = np.linspace(0.5, 5.5, 5001)
     return SossReference(None, _COMMANDED, (_COMMANDED - 0.25, _COMMANDED + 0.25), grid, orders)
+
+
+def built_in_ranges(subarray: str | None) -> tuple[WavelengthRange, ...]:
+    """
+    Return the ranges of the white light of SOSS where no wavelengthrange reference is given.
+
+    Order 1: 0.85 to 2.8 micron, what the JWST user documentation gives for it. Order 2: 0.6 to 0.85 micron, where order
+    1 does not reach, so that the sum is blue light of one order: redward its box holds more and more of order 1 (three
+    times as much as of order 2 at 1.3 micron). Order 3: 0.65 to 0.9 micron, where its trace is whole and bright enough.
+    On SUBSTRIP96, which shows order 2 in part and beside order 1, order 2 has no limits.
+
+    Parameters
+    ----------
+    subarray : str or None
+        SUBARRAY.
+
+    Returns
+    -------
+    ranges : tuple of WavelengthRange
+        For orders 1 to 3.
+
+    Examples
+    --------
+    >>> from tso3.io.soss_defaults import built_in_ranges
+    >>> [(row.order, row.shortest, row.longest) for row in built_in_ranges("SUBSTRIP256")]
+    [(1, 0.85, 2.8), (2, 0.6, 0.85), (3, 0.65, 0.9)]
+    """
+    second = (0.0, 100.0) if subarray == "SUBSTRIP96" else (0.6, 0.85)
+    limits = {1: (0.85, 2.8), 2: second, 3: (0.65, 0.9)}
+    return tuple(WavelengthRange(order, "CLEAR", *ends) for order, ends in limits.items())

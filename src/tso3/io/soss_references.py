@@ -312,10 +312,10 @@ def _text(value: Any) -> str:
 def _photom_row(row: Any, names: Mapping[str, str]) -> PhotomRow:
     """Return one row, wavelengths increasing and in micron (some files have metres)."""
     n = int(row[names["nelem"]]) if "nelem" in names else None
-    wavelength = np.asarray(row[names["wavelength"]], np.float32)[:n]
-    response = np.asarray(row[names["relresponse"]], np.float32)[:n]
+    wavelength = np.asarray(row[names["wavelength"]], np.float64)[:n]
+    response = np.asarray(row[names["relresponse"]], np.float64)[:n]
     order = np.argsort(wavelength, kind="stable")
-    wavelength, response = wavelength[order].astype(np.float64), response[order].astype(np.float64)
+    wavelength, response = wavelength[order], response[order]
     if 0.0 < wavelength.max() < 1e-4:
         wavelength = wavelength * 1e6
     return PhotomRow(float(row[names["photmj"]]), wavelength, response)

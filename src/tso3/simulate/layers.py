@@ -194,8 +194,12 @@ def make_layers(
 
     Parameters
     ----------
-    instrument, detector, subarray
-        The records.
+    instrument : Instrument
+        The mode.
+    detector : DetectorRecord
+        The detector.
+    subarray : Subarray
+        Where it is read.
     star : Star
         The star.
     transit : Transit

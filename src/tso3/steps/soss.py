@@ -145,7 +145,7 @@ def soss_header(setup: ExtractionSetup) -> SpectrumHeader:
         flux_unit=unit,
         sb_unit="",
         background_unit=unit,
-        **nothing,  # type: ignore[arg-type]
+        **nothing,
     )
 
 
@@ -271,12 +271,10 @@ def _from_tables(exposure: Exposure, path: Path, wavemap: Path | None) -> tuple[
         if order not in cutoffs:
             continue
         shift = _ROWS_BELOW if exposure.subarray == SHORT and table.subarray == "SUBSTRIP256" else 0.0
-        trace = _sampled_table(table, min(cutoffs[order], exposure.nx), shift)
+        rows, wavelength = _sampled_table(table, min(cutoffs[order], exposure.nx), shift)
         if order in maps:
-            trace = SossTrace(order, trace[0], _along(maps[order], trace[0], exposure, wavemap))
-        else:
-            trace = SossTrace(order, *trace)
-        traces.append(trace)
+            wavelength = _along(maps[order], rows, exposure, wavemap)
+        traces.append(SossTrace(order, rows, wavelength))
     return tuple(traces)
 
 

@@ -103,7 +103,8 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read) -> SossFrames
     clipped = parameters.soss_background == "clipped"
     if not (infill or linear or clipped):
         return None
-    masked, parts = [], []
+    masked: list[NDArray[np.bool_]] = []
+    parts: list[_Part] = []
     for start, stop in exposure.segment_bounds:
         never = reference_pixels(exposure, start)
         if infill:
@@ -131,10 +132,14 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read) -> SossFrames
     )
 
 
-def _joined(parts: list[tuple[NDArray[np.generic], ...]]) -> tuple[NDArray[np.generic], ...]:
+_Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+
+
+def _joined(parts: list[_Part]) -> _Part:
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32)
-    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+    integration, pixel, value, error = zip(*parts, strict=True)
+    return np.concatenate(integration), np.concatenate(pixel), np.concatenate(value), np.concatenate(error)
 
 
 def run(frames: SossFrames, block: Block) -> SossBlock:

@@ -108,6 +108,17 @@ def test_every_oddity_has_its_line_and_its_test():
             assert f"def {function}(" in source.read_text(encoding="utf-8"), f"row {number}: {test}"
 
 
+def test_every_corner_case_names_a_test_that_exists():
+    text = (ROOT / "docs" / "developer" / "corner_cases.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| T(\d+) \|.*\| (.+) \|$", text, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 32))
+    for number, tests in rows:
+        for test in re.findall(r"`(tests/[^`]+)`", tests):
+            path, _, function = test.partition("::")
+            source = (ROOT / path).read_text(encoding="utf-8")
+            assert f"def {function}(" in source if function else "def test_" in source, f"T{number}: {test}"
+
+
 def test_the_two_commands_of_the_readme_are_marked():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for marker, end in (("demo", "tso3 demo -o tso3_demo"), ("tests", "-m pytest")):

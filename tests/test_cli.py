@@ -192,6 +192,43 @@ def test_modes_page_is_current(capsys):
     assert capsys.readouterr().out == (DOCS / "modes" / "index.md").read_text(encoding="utf-8")
 
 
+def test_references_tells_what_would_be_used_and_why(make_spectra, tiny_aperture, tmp_path, monkeypatch, capsys):
+    for name in ("CRDS_PATH", "CRDS_SERVER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    make_spectra(tmp_path, (2,))
+    before = sorted(tmp_path.iterdir())
+    assert main(["references", str(tmp_path)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("NRS_BRIGHTOBJ NRS1 F290LP G395H SUB2048", "built-in", "extract_width 13", "CRDS is not set up"):
+        assert words in text
+    given = str(tiny_aperture["extract1d"])
+    assert main(["references", str(tmp_path), "--override-extract1d", given, "--override-gain", "n/a"]) == 0
+    text = capsys.readouterr().out
+    assert "given" in text
+    assert "extract_width" not in text
+    assert "without effect for NRS_BRIGHTOBJ: gain" in text
+    assert sorted(tmp_path.iterdir()) == before
+    assert main(["references", str(tmp_path), "--override-apcorr", "gone.fits"]) == 2
+    assert "gone.fits: the apcorr reference does not exist" in capsys.readouterr().err
+
+
+def test_every_built_in_default_is_described():
+    from tso3.io.defaults import described
+
+    for kind in KINDS.values():
+        assert set(kind.crds) | set(kind.built_in) <= set(kind.modes) <= set(MODES)
+        for exp_type in kind.built_in:
+            assert len(described(kind.name, exp_type)) > 20
+        if set(kind.built_in) < set(kind.modes):
+            assert kind.without, f"{kind.name}: what is done without it?"
+
+
+def test_every_kind_of_reference_has_its_row():
+    page = (DOCS / "references.md").read_text(encoding="utf-8")
+    for kind in KINDS:
+        assert f"`{kind}`" in page
+
+
 def test_every_kind_of_reference_has_its_option(capsys):
     assert main(["references", "--help"]) == 0
     text = capsys.readouterr().out

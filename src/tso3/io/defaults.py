@@ -88,6 +88,11 @@ SOURCES: dict[str, str] = {
 """Where the numbers come from, by EXP_TYPE."""
 
 OTHERS: dict[tuple[str, str], str] = {
+    ("pastasoss", "NIS_SOSS"): (
+        "unless spectrace is given: orders 1 and 2 of the instrument team's model (Baines et al. 2023,"
+        " JWST-STScI-008571, as in pastasoss 1.2.4), order 3 through jwst_niriss_spectrace_0023.fits; rows corrected to"
+        " where the light of the exposure is"
+    ),
     ("extract1d", "MIR_MRS"): MRS_APERTURES,
 }
 """What the built-in default of another kind of reference is and where it is from, by kind and EXP_TYPE."""

@@ -50,6 +50,7 @@ _SLITS = tuple(name for name in _SPECTRA if name not in ("NIS_SOSS", "MIR_MRS"))
 _CORRECTED = tuple(name for name in _SPECTRA if name != "MIR_MRS")
 """Modes with an aperture correction; that of the MRS is for cubes."""
 _SOSS = ("NIS_SOSS",)
+_BOX = "box extraction needs none"
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -57,7 +58,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "extract1d",
             "Apertures of extraction (JSON, ASDF)",
-            _SPECTRA,
+            (*_SLITS, "MIR_MRS"),
             crds=(*_SLITS, "MIR_MRS"),
             built_in=(*_SLITS, "MIR_MRS"),
         ),
@@ -70,9 +71,9 @@ KINDS: dict[str, Kind] = {
             crds=_SOSS,  # for the others CRDS holds what stage 2 cuts out; jwst reads it for SOSS only
             without="the white light takes every wavelength of the spectrum, of SOSS those where an order stands alone",
         ),
-        Kind("pastasoss", "Traces and wavelengths of SOSS (ASDF)", _SOSS, crds=_SOSS),
-        Kind("specprofile", "Spatial profiles of SOSS (FITS)", _SOSS, crds=_SOSS),
-        Kind("speckernel", "Spectral kernels of SOSS (FITS)", _SOSS, crds=_SOSS),
+        Kind("pastasoss", "Traces and wavelengths of SOSS (ASDF)", _SOSS, crds=_SOSS, built_in=_SOSS),
+        Kind("specprofile", "Spatial profiles of SOSS (FITS)", _SOSS, crds=_SOSS, without=_BOX),
+        Kind("speckernel", "Spectral kernels of SOSS (FITS)", _SOSS, crds=_SOSS, without=_BOX),
         Kind("photom", "Flux calibration of SOSS (FITS)", _SOSS, crds=_SOSS, without="spectra stay in DN/s"),
         Kind("spectrace", "Traces of SOSS, the older layout (FITS)", _SOSS, without="see pastasoss"),
         Kind("wavemap", "Wavelengths of SOSS, the older layout (FITS)", _SOSS, without="see pastasoss"),

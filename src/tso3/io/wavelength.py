@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _FLOATS = {-32: ">f4", -64: ">f8"}
+_GRID_PIXELS = 2**17
+"""Pixels that a transform is evaluated for at once."""
 
 
 def read_wavelength(segment: Segment) -> NDArray[np.floating] | None:
@@ -108,10 +110,13 @@ def world_of_grid(
     first, second, third : ndarray, shape (ny, nx)
         Right ascension and declination [deg] and wavelength [micron], or what the frame has; NaN where there is none.
     """
-    y, x = np.indices((ny, nx), dtype=np.float64)
     transform = wcs if frame is None else wcs.get_transform(wcs.available_frames[0], frame)
-    first, second, third = (np.array(values, dtype=np.float64) for values in transform(x, y)[:3])
-    return first, second, third
+    planes = np.empty((3, ny, nx))
+    rows = max(1, _GRID_PIXELS // nx)  # a transform needs many times the memory of its results
+    for low in range(0, ny, rows):
+        y, x = np.indices((min(rows, ny - low), nx), dtype=np.float64)
+        planes[:, low : low + rows] = transform(x, y + low)[:3]
+    return planes[0], planes[1], planes[2]
 
 
 def sky_position(wcs: WCS, x: float, y: float) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from tso3.errors import ReferenceFileError
+from tso3.errors import ReferenceFileError, Tso3Warning
 from tso3.io.soss_references import read_pastasoss, read_photom, read_spectrace, read_wavemap
 
 CRDS = Path(os.environ.get("TSO3_SHARED") or Path(__file__).parents[3] / "shared") / "data/crds"
@@ -40,6 +40,19 @@ def test_genuine_flux_calibration():
     assert rows[1].scale == pytest.approx(5.1416595e-05)
     assert sorted(read_photom(path, "F277W", "GR700XD")) == [1]
     assert read_photom(path, "CLEAR", None) == {}
+
+
+def test_a_loss_with_time_is_reported(tmp_path):
+    columns = [fits.Column("filter", "5A", array=["CLEAR"]), fits.Column("pupil", "7A", array=["GR700XD"])]
+    columns += [fits.Column("order", "I", array=[1]), fits.Column("photmj", "E", array=[2.0])]
+    columns += [fits.Column(name, "3E", array=[[3e-6, 2e-6, 1e-6]]) for name in ("wavelength", "relresponse")]
+    table = fits.BinTableHDU.from_columns(columns, name="PHOTOM")
+    time = fits.BinTableHDU.from_columns([fits.Column("t0", "E", array=[59000.0])], name="TIMECOEFF_LINEAR")
+    path = tmp_path / "photom.fits"
+    fits.HDUList([fits.PrimaryHDU(), table, time]).writeto(path)
+    with pytest.warns(Tso3Warning, match="TIMECOEFF"):
+        rows = read_photom(path, "CLEAR", "GR700XD")
+    assert np.allclose(rows[1].wavelength, [1.0, 2.0, 3.0])  # from metres, and in order
 
 
 def pastasoss(path, **changes):

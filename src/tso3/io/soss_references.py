@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.errors import ReferenceFileError
+from tso3.errors import ReferenceFileError, Tso3Warning
 
 __all__ = [
     "PhotomRow",
@@ -280,6 +281,11 @@ def read_photom(path: str | Path, filter_name: str | None, pupil: str | None) ->
     ------
     ReferenceFileError
         If it is no such file.
+
+    Warns
+    -----
+    Tso3Warning
+        If it has a correction for time, which is not applied.
     """
     from astropy.io import fits
 
@@ -287,8 +293,15 @@ def read_photom(path: str | Path, filter_name: str | None, pupil: str | None) ->
     try:
         with fits.open(path, memmap=False) as hdus:
             table = np.array(hdus["PHOTOM"].data)
+            changing = any(hdu.name.startswith("TIMECOEFF") for hdu in hdus)
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ReferenceFileError(f"cannot be read as a photom reference ({_first_line(error)})", path) from error
+    if changing:
+        warnings.warn(
+            f"{path}: holds how the throughput changes with time (TIMECOEFF), which is not applied",
+            Tso3Warning,
+            stacklevel=2,
+        )
     names = {name.lower(): name for name in table.dtype.names or ()}
     lacking = [n for n in ("filter", "pupil", "order", "photmj", "wavelength", "relresponse") if n not in names]
     if lacking:

@@ -1,10 +1,10 @@
 """
 Every mode and configuration of the simulator, reduced and held against its truth: the table of the documentation.
 
-``python benchmarks/modes.py [--only NIS_SOSS] [--n-int 40] [--keep DIR]`` simulates each configuration, runs ``tso3.run``
-on it without any reference file (built-in apertures), and prints one line per light curve: the scatter beside the photon
-limit, and the depth of the transit in parts of the true one with its error. The truth is the simulator's, weighted with
-the wavelengths as the light curve weights them, so that only the reduction is judged.
+``python benchmarks/modes.py [--only NIS_SOSS] [--n-int 40] [--keep DIR]`` simulates each configuration, runs
+``tso3.run`` on it without any reference file (built-in apertures), and prints one line per light curve: the scatter
+beside the photon limit, and the depth of the transit in parts of the true one with its error. The truth is the
+simulator's, weighted with the wavelengths as the light curve weights them, so that only the reduction is judged.
 """
 
 from __future__ import annotations

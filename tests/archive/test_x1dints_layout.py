@@ -71,7 +71,9 @@ def replay(visit, peer_product, path, layout):
     with fits.open(peer_product) as product:
         for exposure in observation.exposures:
             tables = [h for h in product if h.name == "EXTRACT1D" and h.header["DETECTOR"] == exposure.detector]
-            header = SimpleNamespace(**{name: tables[0].header.get(key) for name, key in HEADER.items()})
+            header = SimpleNamespace(
+                background_unit=None, **{name: tables[0].header.get(key) for name, key in HEADER.items()}
+            )
             for name in ("extraction_xstart", "extraction_xstop", "extraction_ystart", "extraction_ystop"):
                 setattr(header, name, float(getattr(header, name)))
             plans.append(SpectrumPlan(exposure, header, np.array(tables[0].data["WAVELENGTH"][0], dtype=float)))

@@ -7,7 +7,7 @@ Rows are copied by loops and medians selected by the function of `_lanes`: numba
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,6 +25,14 @@ _ROUNDS = 8
 _TINY_PIVOT = 1e-9
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _NAN = np.float32(np.nan)
+_REORDERED: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "fastmath": {"reassoc", "contract"},
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+"""For sums that the compiler may take in another order, so that it can vectorise them; NaN stays NaN."""
 _TO_SIGMA = np.float32(1.4826)
 """Standard deviation over median absolute deviation, of a normal distribution."""
 
@@ -145,12 +153,12 @@ def _begin(unit: Array, matrix: Array, weight: Array, samples: tuple[Array, Arra
     return n_good
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def _dot(a: Array, b: Array) -> float:
+@njit(**_REORDERED)
+def _dot(a: Array, b: Array) -> Any:
     """Return the sum of products, in pieces of 256 that are added in double precision."""
     total = 0.0
     for start in range(0, a.size, 256):
-        part = _ZERO
+        part: Any = _ZERO
         for p in range(start, min(start + 256, a.size)):
             part += a[p] * b[p]
         total += part
@@ -175,7 +183,7 @@ def _clip(unit: Array, work: Work) -> int:
         if not work.gone[p]:
             work.some[n] = abs(work.r[p])
             n += 1
-    limit = _CLIP * max(_ONE, _median_scatter(work, n))
+    limit: Any = _CLIP * max(_ONE, _median_scatter(work, n))
     changed = 0
     for p in range(work.r.size):
         far = work.bad[p] or abs(work.r[p]) > limit
@@ -188,7 +196,7 @@ def _clip(unit: Array, work: Work) -> int:
 
 
 @inner
-def _median_scatter(work: Work, n: int) -> float:
+def _median_scatter(work: Work, n: int) -> Any:
     """Return the scatter that the first n absolute residuals of ``work.some`` (reordered) tell; 1 if there are none."""
     if n == 0:
         return _ONE

@@ -66,7 +66,7 @@ def rows(step: str | None = None) -> list[Row]:
     Examples
     --------
     >>> from tso3.cli.params import rows
-    >>> row = rows("outlier_detection")[1]
+    >>> row = next(row for row in rows("outlier_detection") if row.name == "snr")
     >>> row.name, row.unit, row.allowed, row.default
     ('snr', 'ERR', 'number > 0', '5.0')
     """

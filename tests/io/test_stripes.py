@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 
 from tso3.errors import InputError, OutputError, Tso3Warning
+from tso3.io.badpixels import read_bad_pixels
 from tso3.io.crfints import CrfintsRecord, CrfintsWriter
 from tso3.io.exposure import read_observation
 from tso3.io.exposure_products import ExposureProducts
@@ -166,6 +167,25 @@ def test_medians_have_a_file_for_each_stripe(files, tmp_path):
         "a-seg001_nrca1_o1_stripe4_median.fits",
     ]
     assert (fits.getdata(products.median_paths[-1], "SCI") == 5.0).all()
+
+
+def test_a_mask_has_the_shape_of_the_subarray(tmp_path):
+    keywords = {
+        "meta.subarray.xsize": 7,
+        "meta.subarray.ysize": 300,
+        "meta.subarray.xstart": 1,
+        "meta.subarray.ystart": 1,
+    }
+    exposures = read_observation(stripes(tmp_path / "a_calints.fits", **keywords)).exposures
+    mask = np.zeros((300, 7), "u1")
+    mask[41 * 4 - 1 + 2, 3] = 1  # row 2 of stripe 4
+    fits.writeto(tmp_path / "mask.fits", mask)
+    bad = [read_bad_pixels(tmp_path / "mask.fits", exposure) for exposure in exposures]
+    assert [int(each.sum()) for each in bad] == [0, 1, 0]
+    assert bad[1][2, 3]
+    fits.writeto(tmp_path / "full.fits", np.zeros((2048, 2048), "u1"))
+    with pytest.raises(InputError, match=r"give a mask of the subarray, \(300, 7\)"):
+        read_bad_pixels(tmp_path / "full.fits", exposures[0])
 
 
 def test_what_does_not_fit_is_refused(files, tmp_path):

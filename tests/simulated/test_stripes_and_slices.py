@@ -1,5 +1,7 @@
 """The two modes that no other program reduces at stage 3: stripes of NIRCam's DHS, and MIRI's MRS."""
 
+import json
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -114,6 +116,19 @@ def test_the_sum_of_a_stripe_is_the_obvious_one(stripes, tmp_path):
             with np.errstate(invalid="ignore"):
                 expected = np.nansum(view.apertures["aperture"] * data, axis=1)[:, columns] * area * 1e6
             np.testing.assert_allclose(spectrum["FLUX"], expected, rtol=1e-5)
+
+
+def test_apertures_of_a_reference_by_the_name_of_the_stripe(stripes, tmp_path):
+    visit, _ = stripes
+    own = {"id": "2", "region_type": "target", "dispaxis": 1, "ystart": 10, "ystop": 29}
+    common = {"id": "NRC_TSGRISM", "region_type": "target", "dispaxis": 1, "ystart": 15, "ystop": 24}
+    reference = tmp_path / "extract1d.json"
+    reference.write_text(json.dumps({"apertures": [own, common]}))
+    with pytest.warns(tso3.Tso3Warning, match="integrations 7-12 are in none"):
+        result = tso3.run(visit.members[0], tmp_path / "out", parameters=PLAIN, overrides={"extract1d": reference})
+    with fits.open(result.products["x1dints"][0]) as hdus:
+        pixels = [np.max(hdus["EXTRACT1D", k].data["NPIXELS"]) for k in range(1, 5)]
+    assert pixels == [10.0, 20.0, 10.0, 10.0]
 
 
 def test_a_run_that_fails_in_a_later_stripe_leaves_nothing(stripes, tmp_path, monkeypatch):

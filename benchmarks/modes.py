@@ -135,10 +135,8 @@ def measure(mode: str, configuration: str, folder: Path, n_int: int, preset: str
         limit = np.asarray(getattr(table[name.replace("whitelight_flux", "photon_limit").replace(
             "net_aperture_sum", "photon_limit")], "value", np.nan), float)  # fmt: skip
         scale, scale_error = fit_depth(flux, sigma, true_curve(truth, dataset))
-        rows.append(
-            Row(mode, configuration, name, n_int, 1e6 * point_to_point(flux), 1e6 * photon_limit(flux, limit**2),
-                scale, scale_error, seconds)  # fmt: skip
-        )
+        scatters = 1e6 * point_to_point(flux), 1e6 * photon_limit(flux, limit**2)
+        rows.append(Row(mode, configuration, name, n_int, *scatters, scale, scale_error, seconds))
     return rows
 
 

@@ -75,14 +75,12 @@ class Work(NamedTuple):
 
 def make_work(n_terms: int, n_pixels: int) -> Work:
     """Return work space for so many terms and pixels."""
-    return Work(
-        *(np.zeros(n_pixels, np.float32) for _ in range(4)),
-        *(np.zeros(n_pixels, np.bool_) for _ in range(2)),
-        *(np.zeros((n_terms, n_terms)) for _ in range(2)),
-        *(np.zeros(n_terms) for _ in range(4)),
-        np.zeros(n_terms, np.bool_),
-        np.zeros(1, np.float32),
-    )
+    whole, y, r, some = np.zeros((4, n_pixels), np.float32)
+    bad, gone = np.zeros((2, n_pixels), np.bool_)
+    matrix, low = np.zeros((2, n_terms, n_terms))
+    right, solution, error, half = np.zeros((4, n_terms))
+    used, centre = np.zeros(n_terms, np.bool_), np.zeros(1, np.float32)
+    return Work(whole, y, r, some, bad, gone, matrix, low, right, solution, error, half, used, centre)
 
 
 @njit(cache=True, nogil=True)

@@ -278,6 +278,19 @@ def test_times_of_stripes_are_kept_and_combined(short, tmp_path):  # T21, jwst#1
         assert len(model.int_times_stripe) == 18
 
 
+def test_stripes_are_extracted_where_the_short_name_does_not_fit(clean, known, tmp_path):
+    association = copied(clean, tmp_path / "in", lambda hdus: hdus[0].header.set("SUBARRAY", "SUB204STRIPE_SOSS"))
+    found = spectra(tso3.run(association, tmp_path / "out", overrides=overrides(clean, LIGHT)))
+    for order, (_, flux, _) in spectra(known).items():
+        assert np.array_equal(found[order][1], flux, equal_nan=True)
+
+
+def test_images_of_another_size_are_refused(short, tmp_path):
+    association = copied(short, tmp_path / "in", lambda hdus: hdus[0].header.set("SUBARRAY", "SUBSTRIP256"))
+    with pytest.raises(tso3.InputError, match="96 x 2048 pixels; those of SUBSTRIP256 are 256 x 2048"):
+        tso3.run(association, tmp_path / "out")
+
+
 def test_photom_can_be_skipped_and_has_no_row(short, tmp_path):
     result = tso3.run(
         short.association, tmp_path, overrides=overrides(short, LIGHT), parameters={"photom": {"skip": True}}

@@ -92,6 +92,7 @@ def soss_setups(
         warnings.warn(f"{path}: {reason}; no spectra are extracted from it", Tso3Warning, stacklevel=4)
         return ()
     shape = (exposure.ny, exposure.nx)
+    _check_size(exposure)
     traces = find_traces(exposure, references, parameters, model)
     dark = reference_pixels(exposure, 0)
     region, fit = _background(exposure, traces, dark, parameters)
@@ -125,7 +126,20 @@ def soss_setups(
                 span=(0, trace.n_wave),
             )
         )
+    if not setups:
+        raise ReferenceFileError("has none of the orders that are extracted", references.path("pastasoss") or path)
     return tuple(setups)
+
+
+def _check_size(exposure: Exposure) -> None:
+    """Raise InputError if images are not of the size that the traces are known for."""
+    rows = 96 if exposure.subarray == SHORT else 256
+    if (exposure.ny, exposure.nx) != (rows, 2048):
+        raise InputError(
+            f"has images of {exposure.ny} x {exposure.nx} pixels; those of {exposure.subarray} are {rows} x 2048 when"
+            " they come to stage 3",
+            exposure.segments[0].path,
+        )
 
 
 def soss_header(setup: ExtractionSetup) -> SpectrumHeader:

@@ -145,8 +145,12 @@ class WideSpread:
     cumulative: BSpline
 
     def on_pixels(self, offset: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what `LineSpread.on_pixels` returns; ``scale`` is not used."""
-        return LineSpread(self.cumulative).on_pixels(offset, np.ones_like(scale))
+        """Return what `LineSpread.on_pixels` returns; of ``scale`` only the shape is used."""
+        near = np.abs(offset) < _EXTENT + 1.0  # beyond there is no light, and splines take their time
+        found = LineSpread(self.cumulative).on_pixels(offset[near], np.ones(1))
+        images = np.zeros((3, *np.broadcast_shapes(offset.shape, np.shape(scale))))
+        images[:, near] = found
+        return images[0], images[1], images[2]
 
     def enclosed(self, half_width: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Return the fraction of the light within ``half_width`` pixels on either side of the trace."""

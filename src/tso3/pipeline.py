@@ -31,10 +31,11 @@ from tso3.io.references import References, find_references
 from tso3.io.soss_defaults import built_in_ranges
 from tso3.io.wavelength_ranges import WavelengthRange
 from tso3.io.x1dints import x1dints_writer
-from tso3.lane import ImagingLane, Lane, Setting, SpectralLane, run_lanes
+from tso3.lane import ImagingLane, Lane, Setting, run_lanes
 from tso3.parameters import Parameters
 from tso3.progress import Progress, SilentProgress
 from tso3.result import RunResult
+from tso3.spectral_lane import SpectralLane
 from tso3.steps import tso_photometry, white_light
 from tso3.table_lane import TableLane
 

@@ -1,0 +1,158 @@
+"""An exposure on its way to spectra and white light."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.block import Block
+from tso3.errors import ParameterError
+from tso3.io.reader import Reader
+from tso3.lane import Lane, mean
+from tso3.steps import extract_1d, pixel_replace, soss_frames, white_light
+from tso3.stream import ExposureStream
+
+if TYPE_CHECKING:
+    from tso3.io.x1dints import SpectrumPlan, X1dintsWriter
+
+__all__ = ["SpectralLane"]
+
+_RESULT_COLUMNS = 60
+_REPLACED_BYTES = 6 * 4 + 8  # planes of a block again, and masks
+
+
+class SpectralLane(Lane):
+    """
+    An exposure that ends in spectra and white light.
+
+    Attributes
+    ----------
+    plans : tuple of Extract1DPlan
+        One for each spectrum in the exposure (order or channel); empty if nothing is extracted.
+    curves : tuple of WhiteLightCurve
+        One for each of ``plans``.
+    writer : X1dintsWriter or None
+        The product of spectra, set before `run`.
+    """
+
+    writer: X1dintsWriter | None = None
+
+    def prepare(self, reader: Reader) -> None:
+        """Plan the extraction; where the archive looks at the first integration of a segment, do so."""
+        self.plans: tuple[extract_1d.Extract1DPlan, ...] = ()
+        self.curves: tuple[white_light.WhiteLightCurve, ...] = ()
+        self.replacement: pixel_replace.PixelReplacePlan | None = None
+        self.frames: soss_frames.SossFrames | None = None
+        parameters = self.setting.parameters
+        if parameters.extract_1d.skip:
+            return
+        light = parameters.white_light
+        completing = parameters.extract_1d.missing == "complete" or (light.missing == "complete" and not light.skip)
+        if self.model is None and completing:
+            raise ParameterError(
+                "0 leaves nothing to complete missing light from; set extract_1d.missing = drop and"
+                " white_light.missing = drop as well, or a sample of at least 1",
+                "survey.n_sample",
+            )
+        self.plans = extract_1d.prepare(
+            self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom
+        )
+        self.replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, self.plans)
+        self._prepare_soss(reader)
+        self.keep_err = self.replacement is not None or self.frames is not None
+        if any(plan.needs_first for plan in self.plans):
+            stream = self.stream(reader)
+            starts = enumerate(start for start, _ in self.exposure.segment_bounds)
+            first = {k: self._replaced(stream.single(start, start + 1)) for k, start in starts}
+            self.plans = tuple(extract_1d.with_first_integrations(plan, first) for plan in self.plans)
+        self.curves = tuple(self._curve(plan) for plan in self.plans)
+
+    def _prepare_soss(self, reader: Reader) -> None:
+        """Look at whole segments of SOSS where the parameters ask for what the archive does to its images."""
+        if self.exposure.mode.exp_type != "NIS_SOSS" or not self.plans:
+            return
+
+        def read(start: int, stop: int, rows: slice) -> Block:
+            stream = ExposureStream(
+                self.exposure, reader, self.outliers, used_rows=rows, keep_err=True, bad_pixels=self.bad_pixels
+            )
+            return self._replaced(stream.single(start, stop))
+
+        self.frames = soss_frames.prepare(self.exposure, self.setting.parameters.extract_1d, read)
+
+    def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
+        """Return the empty light curve of a spectrum, within the wavelength range of its own order."""
+        light = self.setting.parameters.white_light
+        expected = plan.expected if light.missing == "complete" else None
+        limits: tuple[float | None, float | None] = (None, None)
+        if not light.skip:
+            ranges = self.setting.wavelength_ranges
+            order = plan.header.spectral_order
+            limits = white_light.band_limits(light, ranges, order, self.exposure.filter, self.exposure.grating)
+        return white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits, expected)
+
+    @property
+    def used_rows(self) -> slice:
+        """Rows of the apertures and the backgrounds."""
+        if not self.plans:
+            return slice(0, 0)
+        if self.replacement is not None or self.frames is not None:
+            return slice(0, self.exposure.ny)
+        return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the spectra of one integration, of the sums that they are made from, and of replaced planes."""
+        spectra = max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
+        spectra += max((plan.turned_bytes for plan in self.plans), default=0)
+        copies = (self.replacement is not None) + (self.frames is not None)
+        copied = copies * self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
+        return spectra + copied
+
+    @property
+    def spectrum_plans(self) -> list[SpectrumPlan]:
+        """What the product of spectra will hold of this exposure."""
+        from tso3.io.x1dplan import SpectrumPlan
+
+        return [SpectrumPlan(self.exposure, plan.header, plan.wavelength) for plan in self.plans]
+
+    def consume(self, block: Block) -> None:
+        """Replace bad pixels if asked to, extract one block, write its rows, and add it to the light curves."""
+        if self.plans:
+            block = self._replaced(block)
+        if self.frames is not None:
+            block = soss_frames.run(self.frames, block)
+        for plan, curve in zip(self.plans, self.curves, strict=True):
+            if self.writer is None:
+                raise RuntimeError("spectra without a product to write them to")
+            spectra = extract_1d.run(plan, block)
+            curve.add(spectra)
+            if isinstance(block, soss_frames.SossBlock):
+                spectra = soss_frames.finished(plan, block, spectra)
+            self.writer.write(self.exposure.name, spectra)
+
+    def apertures(self) -> dict[str, Any]:
+        """Return the weights of every spectrum's aperture."""
+        weights: dict[str, NDArray[np.float32]] = {}
+        several_orders = len({plan.header.spectral_order for plan in self.plans}) > 1
+        for plan in self.plans:
+            box = plan.box
+            whole = np.zeros((self.exposure.ny, self.exposure.nx), np.float32)
+            turned = whole.T if plan.turned else whole
+            turned[box.rows, box.start : box.start + box.npixels.size] = box.aperture
+            header = plan.header
+            name = f"order {header.spectral_order}" if several_orders else header.slit_name or "aperture"
+            weights[name if len(self.plans) > 1 else "aperture"] = whole
+        return {"apertures": weights}
+
+    def _replaced(self, block: Block) -> Block:
+        return block if self.replacement is None else pixel_replace.run(self.replacement, block)
+
+    def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return the white light of the first spectrum."""
+        if not self.curves:
+            return super().light_curve()
+        curve = self.curves[0]
+        return curve.flux, curve.limit_variance, mean(curve.missing_fraction)

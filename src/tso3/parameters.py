@@ -243,8 +243,7 @@ class WhiteLight(StepParameters):
     max_wavelength: float | None = Field(None, json_schema_extra={"unit": "micron"})
     """Longest wavelength in the sum; by default the wavelengthrange reference's, else as built_in_range says."""
     built_in_range: bool = True
-    """Without a wavelengthrange reference, SOSS: sum an order where it stands alone; else all wavelengths (the archive).
-    """
+    """SOSS without a wavelengthrange reference: sum an order where it stands alone; else (the archive) everywhere."""
     missing: Literal["complete", "drop"] = "complete"
     """Samples that are not valid: sums are completed from the spectrum of the exposure's model, or lack them."""
 

@@ -10,6 +10,7 @@ simulator's, weighted with the wavelengths as the light curve weights them, so t
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
 import warnings
@@ -105,9 +106,17 @@ def columns_of(table: Any) -> Iterator[tuple[str, str]]:
         yield name, middle + name.removeprefix(kind)
 
 
-def datasets(spectra: Any) -> list[Any]:
-    """Return the datasets of a product of spectra, in the order of its tables."""
-    return [node.to_dataset() for node in spectra.children.values()] if hasattr(spectra, "children") else [spectra]
+def dataset_of(column: str, spectra: Any) -> Any:
+    """Return the spectra that a column of light curves sums: those whose detector, order and slit are in its name."""
+    if not hasattr(spectra, "children"):
+        return spectra
+    words = column.removeprefix("whitelight_flux").replace("_order_", "_order").split("_")
+
+    def score(name: str) -> tuple[int, int]:
+        parts = name.split("_")
+        return sum(part in words for part in parts), -len(parts)
+
+    return spectra.children[max(spectra.children, key=score)].to_dataset()
 
 
 def measure(mode: str, configuration: str, folder: Path, n_int: int, preset: str) -> list[Row]:
@@ -124,19 +133,22 @@ def measure(mode: str, configuration: str, folder: Path, n_int: int, preset: str
     write_light_curve(result)
     write_detectors(result)
     truths = {stem.rsplit("_", 1)[1]: dict(np.load(path)) for stem, path in visit.truths.items()}
-    spectra = datasets(result.spectra) if "x1dints" in result.products else [None]
     table = result.white_light
     rows = []
-    for i, (name, error) in enumerate(columns_of(table)):
-        dataset = spectra[min(i, len(spectra) - 1)]
+    for name, error in columns_of(table):
+        dataset = dataset_of(name, result.spectra) if "x1dints" in result.products else None
         detector = str(dataset.attrs["detector"]).lower() if dataset is not None else None
         truth = truths.get(detector or "", next(iter(truths.values())))
         flux, sigma = (np.asarray(getattr(table[c], "value", table[c]), float) for c in (name, error))
         limit = np.asarray(getattr(table[name.replace("whitelight_flux", "photon_limit").replace(
             "net_aperture_sum", "photon_limit")], "value", np.nan), float)  # fmt: skip
-        scale, scale_error = fit_depth(flux, sigma, true_curve(truth, dataset))
+        curve = true_curve(truth, dataset)
+        if np.ptp(curve) == 0.0:
+            continue  # a star without a planet
+        scale, scale_error = fit_depth(flux, sigma, curve)
         scatters = 1e6 * point_to_point(flux), 1e6 * photon_limit(flux, limit**2)
         rows.append(Row(mode, configuration, name, n_int, *scatters, scale, scale_error, seconds))
+    shutil.rmtree(folder / "calints")
     return rows
 
 

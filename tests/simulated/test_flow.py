@@ -25,7 +25,8 @@ def visit(tmp_path_factory):
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"survey": {"n_sample": 0}}, "nothing to complete"),
+        ({"survey": {"n_sample": 0}}, "leaves no template"),
+        ({"survey": {"n_sample": 0}, "outlier_detection": {"method": "rolling_median"}}, "nothing to complete"),
         ({"white_light": {"min_wavelength": 20.0}}, "no wavelength of"),
         ({"white_light": {"min_wavelength": 9.0, "max_wavelength": 8.0}}, "no wavelength of"),
         ({"outlier_detection": {"good_bits": "NONSENSE"}}, "names no DQ bits"),
@@ -48,6 +49,7 @@ def test_skipping_every_product_is_told(visit, tmp_path):
 
 def test_white_light_without_a_survey_drops_what_it_says(visit, tmp_path):
     drop = {"survey": {"n_sample": 0}, "extract_1d": {"missing": "drop"}, "white_light": {"missing": "drop"}}
+    drop["outlier_detection"] = {"method": "rolling_median"}
     result = tso3.run(visit.association, tmp_path, parameters=drop, overrides=visit.references)
     assert np.isfinite(result.white_light["whitelight_flux"]).all()
 

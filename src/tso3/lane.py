@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tso3.core.block import Block
 from tso3.core.model import ExposureModel
 from tso3.core.noise import photon_limit, point_to_point
+from tso3.core.template import template_bytes
 from tso3.engine import BlockPlan
 from tso3.errors import ParameterError, Tso3Warning
 from tso3.io.catalog import write_catalog
@@ -113,12 +114,25 @@ class Lane:
         skipped = parameters.outlier_detection.skip
         self.outliers = None if skipped else outlier_detection.prepare(exposure, parameters.outlier_detection)
         wanted = not skipped and parameters.outlier_detection.method == "template"
+        if wanted:
+            self._check_memory()
         with Reader(exposure) as reader:
             self.model: ExposureModel | None = survey.run(exposure, reader, parameters.survey, bad_pixels, wanted)
             if wanted:
                 self._judge_by_template(reader)
             self.prepare(reader)
         self.counts = StreamCounts.empty(exposure.n_int)
+
+    def _check_memory(self) -> None:
+        """Tell before anything is read if a template of such frames does not fit."""
+        exposure, allowed = self.exposure, self.setting.max_memory
+        needed = template_bytes(exposure.ny, exposure.nx, spectrum=exposure.dispersion_axis != 0)
+        if needed > allowed:
+            raise ParameterError(
+                f"template needs {needed / 2**20:.0f} MiB for frames of {exposure.ny} x {exposure.nx} pixels, and"
+                f" {allowed / 2**20:.0f} MiB are allowed; raise max_memory, or set it to rolling_median",
+                "outlier_detection.method",
+            )
 
     def _judge_by_template(self, reader: Reader) -> None:
         """Fit the template to every integration, so that outliers are judged against it."""

@@ -3,16 +3,8 @@
 import numpy as np
 import pytest
 
-from tso3.core.template import (
-    chosen_pixels,
-    component_images,
-    components,
-    fit_terms,
-    levels,
-    noise_image,
-    steady_terms,
-    subtract_terms,
-)
+from tso3.core.learning import component_images, components, noise_image
+from tso3.core.template import chosen_pixels, fit_terms, levels, steady_terms, subtract_terms
 
 RNG = np.random.default_rng(11)
 

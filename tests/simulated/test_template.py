@@ -62,3 +62,11 @@ def test_without_a_survey_there_is_no_template(moving, tmp_path):
     with pytest.raises(tso3.Tso3Error, match="leaves no template"):
         tso3.run(moving.association, tmp_path, parameters=parameters)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_template_that_does_not_fit_is_told_before_anything_is_read(moving, tmp_path):
+    with pytest.raises(
+        tso3.Tso3Error, match="template needs 2 MiB for frames of 32 x 512 pixels, and 1 MiB are allowed"
+    ):
+        tso3.run(moving.association, tmp_path, max_memory="1MiB")
+    assert not list(tmp_path.iterdir())

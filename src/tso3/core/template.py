@@ -24,22 +24,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core._template_fit import N_LEVELS, fit_all, make_work, subtract_all
+from tso3.core.learning import MOST_LEARNED
 
 __all__ = [
     "Template",
     "TemplateFit",
     "chosen_pixels",
-    "component_images",
-    "components",
     "fit_terms",
     "levels",
-    "noise_image",
     "steady_terms",
     "subtract_terms",
+    "template_bytes",
 ]
 
-_FAR = 15.0
-"""Robust deviations beyond which a residual no longer adds to what is learned from it."""
+_IMAGE_TERMS = ("brightness", "background", "shift_y", "shift_x", "width_y", "width_x", "width_yx")
+
+
+def _spectrum_terms(degree: int) -> tuple[str, ...]:
+    """Return the names of the terms of a spectrum."""
+    colours = tuple(f"colour_{k}" for k in range(1, degree + 1))
+    return ("brightness", *colours, "background", "shift_y", "shift_y_colour", "shift_x", "width_y")
 
 
 @dataclass(frozen=True)
@@ -139,24 +143,54 @@ def steady_terms(
     """
     known = np.isfinite(reference)
     image = _bridged(reference, known)
+    n_x = image.shape[1]
+    u = np.linspace(-1.0, 1.0, n_x, dtype=np.float32) if n_x > 1 else np.zeros(1, np.float32)
+    names = _spectrum_terms(degree) if spectrum else _IMAGE_TERMS
+    images = np.empty((len(names), *image.shape), np.float32)
     dy, dx = -np.gradient(image, axis=0), -np.gradient(image, axis=1)
-    u = np.linspace(-1.0, 1.0, image.shape[1]) * np.ones(image.shape) if image.shape[1] > 1 else np.zeros(image.shape)
-    terms = {"brightness": image}
-    if spectrum:
-        terms |= {f"colour_{k}": image * u**k for k in range(1, degree + 1)}
-    terms |= {"background": np.ones(image.shape), "shift_y": dy}
-    if spectrum:
-        terms |= {"shift_y_colour": dy * u, "shift_x": dx, "width_y": np.gradient(-dy, axis=0)}
-    else:
-        terms |= {"shift_x": dx, "width_y": np.gradient(-dy, axis=0), "width_x": np.gradient(-dx, axis=1)}
-        terms |= {"width_yx": np.gradient(-dy, axis=1)}
-    images = np.stack([np.where(known, term, 0.0) for term in terms.values()]).astype(np.float32)
-    return tuple(terms), images
+    for name, out in zip(names, images, strict=True):
+        if name.startswith("colour_"):
+            out[...] = image * u ** int(name.removeprefix("colour_"))
+        elif name == "background":
+            out[...] = 1.0
+        elif name.startswith("width_"):
+            along = dx if name == "width_x" else dy
+            out[...] = np.gradient(-along, axis=0 if name == "width_y" else 1)
+        else:
+            out[...] = {"brightness": image, "shift_y": dy, "shift_y_colour": dy * u, "shift_x": dx}[name]
+        out[~known] = 0.0
+    return names, images
 
 
-def _bridged(image: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+def template_bytes(ny: int, nx: int, *, spectrum: bool) -> int:
+    """
+    Return the memory that a template takes at most, its making included.
+
+    Parameters
+    ----------
+    ny, nx : int
+        Size of a frame.
+    spectrum : bool
+        As in `steady_terms`.
+
+    Returns
+    -------
+    size : int
+        Bytes: single-precision images of the terms and as many components as may be learned, and six more frames.
+
+    Examples
+    --------
+    >>> from tso3.core.template import template_bytes
+    >>> template_bytes(32, 2048, spectrum=True) // 2**20
+    6
+    """
+    n_terms = len(_spectrum_terms(4) if spectrum else _IMAGE_TERMS)
+    return (n_terms + MOST_LEARNED + 6) * ny * nx * 4
+
+
+def _bridged(image: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return an image whose unknown pixels are interpolated along its rows; 0 in rows without any known pixel."""
-    bridged = np.where(known, image, 0.0).astype(np.float64)
+    bridged = np.where(known, image, 0.0).astype(np.float32)
     x = np.arange(image.shape[1], dtype=np.float64)
     for row in np.flatnonzero(known.any(axis=1) & ~known.all(axis=1)):
         good = known[row]
@@ -291,123 +325,6 @@ def levels(signal: NDArray[np.floating]) -> NDArray[np.uint8]:
     """
     edges = 3.0 ** np.arange(1, N_LEVELS)
     return np.searchsorted(edges, np.nan_to_num(np.abs(signal)), side="right").astype(np.uint8)
-
-
-def components(residual: NDArray[np.float32], most: int = 8) -> NDArray[np.float64]:
-    """
-    Return how the residuals of a sample of integrations vary together in time.
-
-    Parameters
-    ----------
-    residual : ndarray of float32, shape (n_int, n_pixels)
-        Residuals of a fit, in units of the noise; NaN where bad. Not modified.
-    most : int, optional
-        Components at most; never more than a quarter of the integrations.
-
-    Returns
-    -------
-    weights : ndarray of float64, shape (n_int, n_components)
-        Unit vectors; the image of a component is the sum of the residuals with these weights. Only components whose
-        variance exceeds what noise alone gives.
-
-    Notes
-    -----
-    Principal components of the residuals; those farther than 15 robust deviations from their pixel's median (cosmic
-    rays) count as if they were there. Of noise alone, the eigenvalues of the covariance of n_int series over n_pixels
-    pixels lie within (1 +- sqrt(n_int / n_pixels))^2 of their mean (Marchenko and Pastur 1967, Eq. 1.14); kept is what
-    exceeds the median by a factor of 1 + 5 sqrt(n_int / n_pixels).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tso3.core.template import components
-    >>> rng = np.random.default_rng(1)
-    >>> noise = rng.normal(size=(40, 3000)).astype(np.float32)
-    >>> components(noise).shape, components(noise + np.outer(np.sin(np.arange(40)), np.ones(3000))).shape
-    ((40, 0), (40, 1))
-    """
-    n_int, n_pixels = residual.shape
-    if n_int < 8 or n_pixels < n_int:
-        return np.empty((n_int, 0))
-    values = _calmed(residual)
-    variance, weights = np.linalg.eigh((values @ values.T) / n_pixels)
-    variance, weights = variance[::-1], weights[:, ::-1]
-    edge = np.median(variance) * (1.0 + 5.0 * np.sqrt(n_int / n_pixels))
-    count = min(int((variance > edge).sum()), most, n_int // 4)
-    return np.ascontiguousarray(weights[:, :count])
-
-
-def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """
-    Return the images of learned components, in units of the noise.
-
-    Parameters
-    ----------
-    residual : ndarray of float32, shape (n_int, n_pixels)
-        Residuals of the sample in units of the noise, of any pixels; NaN where bad. Not modified.
-    weights : ndarray of float64, shape (n_int, n_components)
-        From `components`.
-
-    Returns
-    -------
-    images : ndarray of float64, shape (n_components, n_pixels)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tso3.core.template import component_images
-    >>> component_images(np.array([[1.0], [-1.0]], np.float32), np.array([[0.6], [-0.8]])).round(6).tolist()
-    [[1.4]]
-    """
-    return weights.T @ _calmed(residual)
-
-
-def _calmed(residual: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return residuals with bad ones set to zero and those far from their pixel's median brought nearer."""
-    values = np.where(np.isfinite(residual), residual, 0.0).astype(np.float64)
-    centre = np.median(values, axis=0)
-    spread = np.maximum(1.4826 * np.median(np.abs(values - centre), axis=0), 0.5)
-    return centre + np.clip(values - centre, -_FAR * spread, _FAR * spread)
-
-
-def noise_image(
-    propagated: NDArray[np.floating], observed: NDArray[np.floating], n_sample: int, n_fitted: int
-) -> NDArray[np.float32]:
-    """
-    Return the noise of each pixel: what was propagated, scaled to the scatter that was observed.
-
-    Parameters
-    ----------
-    propagated : ndarray, shape (ny, nx)
-        Typical error of a sample by its pixel's error plane; NaN where unknown.
-    observed : ndarray, shape (ny, nx)
-        Robust scatter of the residuals of the sample; NaN where unknown.
-    n_sample : int
-        Integrations in the sample.
-    n_fitted : int
-        Numbers that were fitted to a pixel's series of residuals.
-
-    Returns
-    -------
-    noise : ndarray of float32, shape (ny, nx)
-        Square root of the mean of the two variances, the observed one counted with 0.37 degrees of freedom per
-        integration (the efficiency of the median absolute deviation) and the propagated one, times the image's median
-        ratio of the two, with 30. Never below half of the propagated error; NaN where that is unknown.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tso3.core.template import noise_image
-    >>> noise_image(np.ones((1, 3)), np.full((1, 3), 2.0), 1000, 0).round(2).tolist()[0][0]
-    2.0
-    """
-    left = max(n_sample - n_fitted - 1, 1)
-    ratio = observed.astype(np.float64) ** 2 / propagated.astype(np.float64) ** 2 * (n_sample / left)
-    known = np.isfinite(ratio) & (ratio > 0.0)
-    typical = float(np.median(ratio[known])) if known.any() else 1.0
-    own, prior = 0.37 * left, 30.0
-    variance = np.where(known, (own * ratio + prior * typical) / (own + prior), typical)
-    return np.asarray(propagated * np.sqrt(np.maximum(variance, 0.25)), np.float32)
 
 
 def subtract_terms(terms: NDArray[np.float32], coefficients: NDArray[np.float64], data: NDArray[np.float32]) -> None:

@@ -15,15 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.learning import component_images, components, noise_image
 from tso3.core.template import (
     Template,
     TemplateFit,
     chosen_pixels,
-    component_images,
-    components,
     fit_terms,
     levels,
-    noise_image,
     steady_terms,
     subtract_terms,
 )

@@ -27,6 +27,10 @@ _FLUX = re.compile(
 )
 
 
+_WIDE = 40
+"""Characters of a legend's entry of which two do not fit beside each other."""
+
+
 @dataclass(frozen=True)
 class LightCurve:
     """
@@ -240,14 +244,16 @@ def plot_white_light(
             color=colour,
             mec="white",
             mew=0.3,
-            label=_legend(curve),
+            label=_legend(curve, len(curves) > 2),
         )
         artists.append(bars)
     if curves:
         ax.set_xlabel(_time_label(curves[0], mid_transit))
         if curves[0].time_name == "integration":
             ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, handletextpad=0.2, borderpad=0.2)
+        widest = max(len(_legend(curve, len(curves) > 2)) for curve in curves)
+        columns = 2 if widest < _WIDE else 1
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, handletextpad=0.2, borderpad=0.2)
     ax.set_ylabel("relative flux" + (" (shifted)" if len(curves) > 1 and step else ""))
     return artists
 
@@ -274,8 +280,9 @@ def _time_label(curve: LightCurve, mid_transit: float | None) -> str:
     return "time from mid-transit [h]" if mid_transit is not None else f"{curve.time_name} − {_day(curve):.0f} [day]"
 
 
-def _legend(curve: LightCurve) -> str:
+def _legend(curve: LightCurve, short: bool) -> str:
+    """Return the entry of a curve; short where there are more than two."""
     numbers = f"{curve.scatter_ppm:.0f} ppm" if np.isfinite(curve.scatter_ppm) else ""
     if numbers and np.isfinite(curve.limit_ppm):
-        numbers += f" (photon limit {curve.limit_ppm:.0f} ppm)"
+        numbers += f" (limit {curve.limit_ppm:.0f})" if short else f" (photon limit {curve.limit_ppm:.0f} ppm)"
     return ": ".join(part for part in (curve.label, numbers) if part) or "flux"

@@ -92,7 +92,8 @@ def metadata(scene: DetectorScene, segment: SegmentId, times: ExposureTimes, s_r
     """
     instrument = scene.instrument
     complete = set(instrument.cal_steps)
-    if not scene.options.photom:
+    calibrated = scene.options.photom and "photom" in instrument.cal_steps
+    if not calibrated:
         complete -= {"photom"}
     if scene.options.flat_error == 0:
         complete -= {"flat_field"}
@@ -108,10 +109,10 @@ def metadata(scene: DetectorScene, segment: SegmentId, times: ExposureTimes, s_r
         "ref_file": references | {"crds": {"context_used": CONTEXT, "sw_version": "13.2.5"}},
         "wcsinfo": _wcsinfo(scene, s_region),
         **_pointing(),
-        "bunit_data": instrument.flux_per_pixel if scene.options.photom else "DN/s",
-        "bunit_err": instrument.flux_per_pixel if scene.options.photom else "DN/s",
+        "bunit_data": instrument.flux_per_pixel if calibrated else "DN/s",
+        "bunit_err": instrument.flux_per_pixel if calibrated else "DN/s",
     }
-    if scene.options.photom:
+    if calibrated:
         area = instrument.pixel_area_sr
         tree["photometry"] = {"pixelarea_steradians": area, "pixelarea_arcsecsq": instrument.pixel_scale**2}
         if instrument.dispersion_axis == 0:

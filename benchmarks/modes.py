@@ -73,6 +73,17 @@ def fit_depth(flux: np.ndarray, error: np.ndarray, truth: np.ndarray) -> tuple[f
     return drop / level, float(np.sqrt(covariance[1, 1]) / level)
 
 
+def layer_of(truth: Any, spectra: Any) -> str:
+    """Return the end of the truth's names for a spectrum: of its order, else of the layer that has its wavelengths."""
+    end = f"_{spectra.attrs['spectral_order']}"
+    if f"transit{end}" in truth:
+        return end
+    middle = float(spectra["wavelength"].median())
+    layers = [name.removeprefix("transit_wavelength") for name in truth if name.startswith("transit_wavelength")]
+    spans = {end: np.asarray(truth[f"transit_wavelength{end}"]) for end in layers}
+    return next((end for end, nodes in spans.items() if nodes.min() <= middle <= nodes.max()), "")
+
+
 def true_curve(truth: Any, spectra: Any) -> np.ndarray:
     """
     Return the true relative light curve as the sum over wavelength weights it.
@@ -98,8 +109,10 @@ def true_curve(truth: Any, spectra: Any) -> np.ndarray:
         rows = {row.order: row for row in built_in_ranges("SUBSTRIP256")}
         row = rows[int(spectra.attrs["spectral_order"])]
         weights = np.where((wavelength >= row.shortest) & (wavelength <= row.longest), weights, 0.0)
-    order = np.argsort(truth["transit_wavelength"])
-    curves = [np.interp(wavelength, truth["transit_wavelength"][order], moment[order]) for moment in truth["transit"].T]
+    end = layer_of(truth, spectra)
+    order = np.argsort(truth[f"transit_wavelength{end}"])
+    nodes, transit = truth[f"transit_wavelength{end}"][order], truth[f"transit{end}"][order]
+    curves = [np.interp(wavelength, nodes, moment) for moment in transit.T]
     return np.array([(curve * weights).sum() for curve in curves]) / weights.sum() * truth["ramp"]
 
 

@@ -134,3 +134,23 @@ def test_settings_of_matplotlib_are_left_alone(table, tmp_path):
     before = dict(matplotlib.rcParams)
     write_light_curve(RunResult({"whtlt": [tmp_path / "a.ecsv"]}, (), table, 1.0, 10**8))
     assert dict(matplotlib.rcParams) == before
+
+
+def test_spectra_in_different_units_are_drawn_relative_to_their_maximum():
+    from xarray import Dataset
+
+    from tso3.report.files import _plot_median_spectra
+
+    def dataset(unit, level):
+        flux = level * np.array([[1.0, 2.0, np.nan], [1.0, 2.0, 1.0]])
+        return Dataset({"flux": (("time", "wave"), flux, {"units": unit}), "wavelength": ("wave", [1.0, 2.0, 3.0])})
+
+    with figure() as page:
+        one, other = page.subplots(2)
+        _plot_median_spectra(one, {"order 1": dataset("MJy", 1e-9), "order 3": dataset("DN/s", 50.0)})
+        assert one.get_ylabel() == "flux / maximum of each"
+        for line in one.get_lines():
+            np.testing.assert_allclose(line.get_ydata(), [0.5, 1.0, 0.5])
+        _plot_median_spectra(other, {"order 1": dataset("MJy", 3.0), "order 2": dataset("MJy", 50.0)})
+        assert other.get_ylabel() == "flux [MJy]"
+        np.testing.assert_allclose(other.get_lines()[0].get_ydata(), [3.0, 6.0, 3.0])

@@ -112,11 +112,16 @@ def _by_detector(spectra: Any) -> dict[str, Any]:
 
 
 def _plot_median_spectra(ax: Axes, spectra: dict[str, Any]) -> None:
+    """Draw the median spectra on one axis; where their units differ, each relative to its own maximum."""
+    units = {str(dataset["flux"].attrs.get("units", "")) for dataset in spectra.values()}
     for i, (name, dataset) in enumerate(spectra.items()):
         step = max(1, dataset.sizes["time"] // _MOST_SPECTRA)
         flux = dataset["flux"][::step].median("time", skipna=True)
-        unit = str(dataset["flux"].attrs.get("units", ""))
-        plot_spectrum(ax, dataset["wavelength"], flux, label=name, unit=unit, index=i)
+        if len(units) > 1:
+            flux = flux / flux.max(skipna=True)
+        plot_spectrum(ax, dataset["wavelength"], flux, label=name, unit=next(iter(units)), index=i)
+    if len(units) > 1:
+        ax.set_ylabel("flux / maximum of each")
     if len(spectra) > 1:
         ax.legend(loc="best")
     ax.set_ylim(bottom=0)

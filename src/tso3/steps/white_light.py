@@ -22,7 +22,6 @@ from tso3.parameters import WhiteLight
 
 if TYPE_CHECKING:
     from astropy.table import QTable
-    from astropy.units import Unit
 
 __all__ = ["CombinedCurve", "WhiteLightCurve", "band_limits", "combine", "table"]
 
@@ -136,6 +135,11 @@ class WhiteLightCurve:
         )
         self.n_valid = np.zeros(n, np.int64)
 
+    @property
+    def flux_unit(self) -> str:
+        """Unit of the spectra, and of the sum."""
+        return self.header.flux_unit
+
     def add(self, spectra: Spectra) -> None:
         """
         Take the spectra of a block; safe from several threads, since each block has its own integrations.
@@ -182,6 +186,8 @@ class CombinedCurve:
         as independent, that of the flat field too: its pixels are others.
     n_valid : ndarray of int64, shape (n_int,)
         Samples in the sum.
+    flux_unit : str
+        That of all stripes.
     """
 
     exposure: Exposure
@@ -191,6 +197,7 @@ class CombinedCurve:
     limit_variance: NDArray[np.float64]
     missing_fraction: NDArray[np.float64]
     n_valid: NDArray[np.int64]
+    flux_unit: str
 
 
 def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
@@ -200,7 +207,7 @@ def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
     Parameters
     ----------
     curves : sequence of WhiteLightCurve
-        At least one, of the same integrations.
+        At least one, of the same integrations and in the same unit.
 
     Returns
     -------
@@ -220,6 +227,7 @@ def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
         limit_variance=np.sum([curve.limit_variance for curve in curves], axis=0),
         missing_fraction=share,
         n_valid=np.sum([curve.n_valid for curve in curves], axis=0),
+        flux_unit=curves[0].flux_unit,
     )
 
 
@@ -245,7 +253,6 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
         of the flat field (which does not scatter in time), the photon limit, samples, and share of missing light; and
         where an exposure has several stripes, beside their sum the same columns for each, ``_stripe_1`` in the name.
     """
-    from astropy import units as u
     from astropy.table import QTable
 
     first = observation.exposures[0]
@@ -253,7 +260,6 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
     rows = _rows(curves)
     detectors = list(dict.fromkeys(curve.exposure.detector for curve in curves))
     orders = list(dict.fromkeys(curve.header.spectral_order for curve in curves))
-    unit = u.Unit(curves[0].header.flux_unit) if curves[0].header.flux_unit else None
     named = len(detectors) > 1 or observation.mode.detector_columns
     for detector in detectors:
         suffix = f"_{detector}" if named else ""
@@ -266,7 +272,7 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
             middle = f"_order_{order}" if len(orders) > 1 else ""
             for which, part in _parts(of_order).items():
                 end = f"{middle}{which}{suffix}"
-                light.update({f"{name}{end}": column for name, column in _columns(rows, part, unit).items()})
+                light.update({f"{name}{end}": column for name, column in _columns(rows, part).items()})
     light.meta["number_of_integrations"] = len(light)
     return light
 
@@ -283,14 +289,18 @@ def _parts(curves: Sequence[WhiteLightCurve]) -> dict[str, Sequence[WhiteLightCu
         parts.setdefault(f"_{kind}_{curve.header.slit_name}", []).append(curve)
     if kind == "channel":
         return dict(parts)
-    combined = [combine(part) for part in exposures.values()]
-    return {"": combined, **(parts if len(parts) > 1 else {})}
+    if len(parts) < 2:
+        return {"": curves}
+    if len({curve.flux_unit for curve in curves}) > 1:  # no sum has two units
+        return dict(parts)
+    return {"": [combine(part) for part in exposures.values()], **parts}
 
 
-def _columns(
-    rows: Mapping[Key, int], curves: Sequence[WhiteLightCurve | CombinedCurve], unit: Unit | None
-) -> dict[str, Any]:
-    """Return the columns of one light curve by the first part of their names."""
+def _columns(rows: Mapping[Key, int], curves: Sequence[WhiteLightCurve | CombinedCurve]) -> dict[str, Any]:
+    """Return the columns of one light curve, in the unit of its spectra, by the first part of their names."""
+    from astropy import units as u
+
+    unit = u.Unit(curves[0].flux_unit) if curves and curves[0].flux_unit else None
     columns: dict[str, Any] = {}
     for name, values in (
         ("whitelight_flux", [(curve, curve.flux) for curve in curves]),

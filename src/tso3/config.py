@@ -228,14 +228,14 @@ def _read_toml(path: Path) -> Values:
 
 
 def _read_asdf(path: Path) -> Values:
-    import asdf
-    import yaml
+    from tso3.io.opened import opened_asdf
 
-    try:
-        with asdf.open(path, memmap=False) as file:
-            tree = dict(file.tree)
-    except (ValueError, OSError, yaml.YAMLError, asdf.exceptions.ValidationError) as error:
-        raise ParameterError(f"cannot be read as ASDF: {str(error).splitlines()[0]}", path) from error
+    with opened_asdf(path, "parameter file", ParameterError) as tree:
+        return _from_tree(tree, path)
+
+
+def _from_tree(tree: Mapping[str, Any], path: Path) -> Values:
+    """Return the values in the tree of an archive's parameter file."""
     if "class" not in tree or "parameters" not in tree:
         raise ParameterError("is no parameter file: it has no 'class' and 'parameters'", path)
     steps: dict[str, dict[str, Any]] = {}

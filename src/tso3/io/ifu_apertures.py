@@ -98,7 +98,7 @@ def read_ifu_extract1d(path: str | Path) -> CircularApertures:
     """
     if Path(path).suffix != ".asdf":
         raise ReferenceFileError("is no ASDF file; the extract1d reference of an IFU is one", path)
-    tree = read_asdf(path)
+    tree = read_asdf(path, "extract1d reference")
     data = tree.get("data", tree)
     data = data if isinstance(data, dict) else {}
     values = {key: _numbers(data[key], key, path) for key in _KEYS if key in data}

@@ -55,12 +55,12 @@ def read_tsophot(path: str | Path, filter_name: str | None, pupil: str | None) -
     ReferenceFileError
         If the file cannot be read, has no such list, has nothing for the configuration, or radii that cannot be.
     """
-    from tso3.io.reference_files import _read_json
+    from tso3.io.reference_files import read_json
     from tso3.io.wavelength_ranges import read_asdf
 
-    tree = read_asdf(path) if Path(path).suffix == ".asdf" else _read_json(path)
+    tree = read_asdf(path, "tsophot reference") if Path(path).suffix == ".asdf" else read_json(path)
     entries = tree.get("radii") if isinstance(tree, Mapping) else None
-    if not entries or isinstance(entries, (str, Mapping)):
+    if not isinstance(entries, list) or not entries:
         raise ReferenceFileError("holds no list 'radii', so it is no tsophot reference", path)
     ranked = [(_rank(entry, filter_name, pupil, path), entry) for entry in entries]
     best = max(rank for rank, _ in ranked)
@@ -93,7 +93,7 @@ def _radii(entry: Mapping[str, Any], path: str | Path) -> PhotometryRadii:
         radii = PhotometryRadii(*(float(entry[name]) for name in ("radius", "radius_inner", "radius_outer")))
     except KeyError as error:
         raise ReferenceFileError(f"an entry of 'radii' has no {error.args[0]}", path) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ReferenceFileError(f"an entry of 'radii' has a value that is no number ({error})", path) from error
     values = (radii.radius, radii.radius_inner, radii.radius_outer)
     if not all(math.isfinite(value) for value in values) or radii.radius <= 0 or not 0 <= values[1] < values[2]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.errors import ReferenceFileError
+from tso3.io.opened import guarded, opened_fits
 from tso3.io.wavelength_ranges import WavelengthRange, read_asdf, read_wavelengthrange
 
 __all__ = [
@@ -143,7 +144,7 @@ def read_extract1d(path: str | Path) -> tuple[Aperture1D, ...]:
     ReferenceFileError
         If the file cannot be read, has no apertures, or one of them has a value of the wrong kind.
     """
-    tree = read_asdf(path) if Path(path).suffix == ".asdf" else _read_json(path)
+    tree = read_asdf(path, "extract1d reference") if Path(path).suffix == ".asdf" else read_json(path)
     entries = tree.get("apertures") if isinstance(tree, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ReferenceFileError("holds no list 'apertures', so it is no extract1d reference for slits", path)
@@ -173,7 +174,7 @@ def _aperture(entry: Any, k: int, path: str | Path) -> Aperture1D:
         for key in _LISTS:
             if key in values:
                 values[key] = tuple(tuple(float(c) for c in part) for part in values[key])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ReferenceFileError(f"{where}: a value is not the number it should be ({error})", path) from error
     for key, choices in _CHOICES.items():
         if key in values and values[key] not in choices:
@@ -227,15 +228,12 @@ def read_apcorr(path: str | Path, configuration: Mapping[str, str | None]) -> Ap
     ReferenceFileError
         If the file is no such table, or not exactly one row fits.
     """
-    from astropy.io import fits
-
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            hdu = hdus["APCORR"]
-            columns = {name.lower(): np.asarray(hdu.data[name]) for name in hdu.columns.names}
-            unit = str(hdu.header.get("SIZEUNIT", "pixels")).strip().lower()
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ReferenceFileError(f"is no apcorr reference ({error})", path) from error
+    with opened_fits(path, "apcorr reference") as hdus:
+        hdu = hdus["APCORR"]
+        columns = {name.lower(): np.asarray(hdu.data[name]) for name in hdu.columns.names}
+        unit = str(hdu.header.get("SIZEUNIT", "pixels")).strip().lower()
+    if len(next(iter(columns.values()), ())) == 0:
+        raise ReferenceFileError("has an empty table APCORR", path)
     lacking = [name for name in ("wavelength", "size", "apcorr") if name not in columns]
     if lacking:
         raise ReferenceFileError(f"has no column {', '.join(lacking)} in APCORR", path)
@@ -250,7 +248,8 @@ def read_apcorr(path: str | Path, configuration: Mapping[str, str | None]) -> Ap
             f"has {np.count_nonzero(rows)} rows for {asked}, needed is one; --override-apcorr N/A does without", path
         )
     row = int(np.flatnonzero(rows)[0])
-    return _correction({name: column[row] for name, column in columns.items()}, unit, path)
+    with guarded(path, "is not an apcorr reference"):
+        return _correction({name: column[row] for name, column in columns.items()}, unit, path)
 
 
 def _correction(row: Mapping[str, Any], unit: str, path: str | Path) -> ApertureCorrection:
@@ -303,22 +302,16 @@ def read_gain(path: str | Path) -> Gain:
     ReferenceFileError
         If the file cannot be read or has no 2-D SCI extension.
     """
-    from astropy.io import fits
-
-    try:
-        with fits.open(path) as hdus:
-            data = np.array(hdus["SCI"].data, np.float64)
-            header = hdus[0].header
-            corner = (int(header["SUBSTRT1"]), int(header["SUBSTRT2"])) if "SUBSTRT1" in header else None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ReferenceFileError(f"is no gain reference ({error})", path) from error
+    with opened_fits(path, "gain reference") as hdus:
+        data = np.array(hdus["SCI"].data, np.float64)
+        header = hdus[0].header
+        corner = (int(header["SUBSTRT1"]), int(header["SUBSTRT2"])) if "SUBSTRT1" in header else None
     if data.ndim != 2:
         raise ReferenceFileError(f"has a gain of {data.ndim} dimensions; 2 are needed", path)
     return Gain(data, corner)
 
 
-def _read_json(path: str | Path) -> Any:
-    try:
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds; raise ReferenceFileError if it is none."""
+    with guarded(path, "cannot be read as JSON"):
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReferenceFileError(f"cannot be read as JSON ({error})", path) from error

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.errors import ReferenceFileError, Tso3Warning
+from tso3.io.opened import guarded, opened_asdf, opened_fits
 
 __all__ = [
     "PhotomRow",
@@ -139,16 +140,8 @@ def read_pastasoss(path: str | Path) -> SossReference:
     ReferenceFileError
         If it cannot be read, or something in it is missing; the message says what.
     """
-    import asdf
-
-    path = Path(path)
-    try:
-        with asdf.open(path, memmap=False, lazy_load=False) as opened:
-            return _pastasoss(path, opened.tree)
-    except (OSError, ValueError) as error:
-        raise ReferenceFileError(f"is not a pastasoss reference in ASDF ({_first_line(error)})", path) from error
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ReferenceFileError(f"is not a pastasoss reference: lacks {_first_line(error)}", path) from error
+    with opened_asdf(path, "pastasoss reference") as tree:
+        return _pastasoss(Path(path), tree)
 
 
 def _pastasoss(path: Path, tree: Mapping[str, Any]) -> SossReference:
@@ -175,24 +168,13 @@ def _pastasoss(path: Path, tree: Mapping[str, Any]) -> SossReference:
     return SossReference(path, float(meta["pwcpos_cmd"]), (low, high), grid, orders)
 
 
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
 def _tables(path: Path, kind: str) -> tuple[dict[int, Any], str]:
     """Return the ORDER units of a file in the older layout, by spectral order, and its subarray."""
-    from astropy.io import fits
-
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            subarray = str(hdus[0].header.get("SUBARRAY", "")).strip()
-            found = {
-                int(hdu.header["ORDER"]): (hdu.header.copy(), np.array(hdu.data))
-                for hdu in hdus
-                if "ORDER" in hdu.header
-            }
-    except (OSError, ValueError, TypeError) as error:
-        raise ReferenceFileError(f"cannot be read as a {kind} reference ({_first_line(error)})", path) from error
+    with opened_fits(path, f"{kind} reference") as hdus:
+        subarray = str(hdus[0].header.get("SUBARRAY", "")).strip()
+        found = {
+            int(hdu.header["ORDER"]): (hdu.header.copy(), np.array(hdu.data)) for hdu in hdus if "ORDER" in hdu.header
+        }
     if not found:
         raise ReferenceFileError(f"is not a {kind} reference: has no unit with a keyword ORDER", path)
     return found, subarray
@@ -223,7 +205,10 @@ def read_spectrace(path: str | Path) -> dict[int, TraceTable]:
     for order, (_, table) in tables.items():
         if table.dtype.names is None or not {"WAVELENGTH", "X", "Y"} <= set(table.dtype.names):
             raise ReferenceFileError("is not a spectrace reference: lacks a column WAVELENGTH, X or Y", path)
-        wavelength, x, y = (np.asarray(table[name], np.float64) for name in ("WAVELENGTH", "X", "Y"))
+        with guarded(path, f"has a column of order {order} that holds no numbers"):
+            wavelength, x, y = (np.asarray(table[name], np.float64) for name in ("WAVELENGTH", "X", "Y"))
+        if wavelength.ndim != 1 or wavelength.size == 0:
+            raise ReferenceFileError(f"has no points of order {order}", path)
         traces[order] = TraceTable(wavelength, x, y, subarray)
     return traces
 
@@ -252,13 +237,20 @@ def read_wavemap(path: str | Path) -> dict[int, Floats]:
     for order, (header, image) in _tables(path, "wavemap")[0].items():
         if image.ndim != 2:
             raise ReferenceFileError("is not a wavemap reference: holds no images", path)
-        times, border = int(header.get("OVERSAMP", 1)), int(header.get("PADDING", 0))
-        native = image.astype(np.float64)
-        ny, nx = native.shape[0] // times, native.shape[1] // times
-        native = native[: ny * times, : nx * times].reshape(ny, times, nx, times).mean(axis=(1, 3))
-        inner = native[border : ny - border, border : nx - border]
+        with guarded(path, "is not a wavemap reference"):
+            inner = _native(image, int(header.get("OVERSAMP", 1)), int(header.get("PADDING", 0)))
+        if inner.size == 0:
+            raise ReferenceFileError(f"has no pixels of order {order} inside its border", path)
         maps[order] = np.where(inner > 0.0, inner, np.nan)
     return maps
+
+
+def _native(image: NDArray[Any], times: int, border: int) -> Floats:
+    """Return the mean of every ``times`` by ``times`` pixels, without a border of native pixels."""
+    native = image.astype(np.float64)
+    ny, nx = native.shape[0] // times, native.shape[1] // times
+    native = native[: ny * times, : nx * times].reshape(ny, times, nx, times).mean(axis=(1, 3))
+    return np.asarray(native[border : ny - border, border : nx - border])
 
 
 def read_photom(path: str | Path, filter_name: str | None, pupil: str | None) -> dict[int, PhotomRow]:
@@ -287,15 +279,10 @@ def read_photom(path: str | Path, filter_name: str | None, pupil: str | None) ->
     Tso3Warning
         If it has a correction for time, which is not applied.
     """
-    from astropy.io import fits
-
     path = Path(path)
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            table = np.array(hdus["PHOTOM"].data)
-            changing = any(hdu.name.startswith("TIMECOEFF") for hdu in hdus)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ReferenceFileError(f"cannot be read as a photom reference ({_first_line(error)})", path) from error
+    with opened_fits(path, "photom reference") as hdus:
+        table = np.array(hdus["PHOTOM"].data)
+        changing = any(hdu.name.startswith("TIMECOEFF") for hdu in hdus)
     if changing:
         warnings.warn(
             f"{path}: holds how the throughput changes with time (TIMECOEFF), which is not applied",
@@ -306,15 +293,15 @@ def read_photom(path: str | Path, filter_name: str | None, pupil: str | None) ->
     lacking = [n for n in ("filter", "pupil", "order", "photmj", "wavelength", "relresponse") if n not in names]
     if lacking:
         raise ReferenceFileError(f"is not a photom reference of SOSS: lacks the column {lacking[0]}", path)
+    if table.size == 0:
+        raise ReferenceFileError("has an empty table PHOTOM", path)
+    wanted = {"filter": (filter_name or "").strip().upper(), "pupil": (pupil or "").strip().upper()}
     rows: dict[int, PhotomRow] = {}
-    for row in table:
-        same = all(
-            _text(row[names[key]]) == (value or "").strip().upper()
-            for key, value in (("filter", filter_name), ("pupil", pupil))
-        )
-        order = int(row[names["order"]])
-        if same and order not in rows:
-            rows[order] = _photom_row(row, names)
+    with guarded(path, "is not a photom reference of SOSS"):
+        for row in table:
+            order = int(row[names["order"]])
+            if order not in rows and all(_text(row[names[key]]) == value for key, value in wanted.items()):
+                rows[order] = _photom_row(row, names, path)
     return rows
 
 
@@ -322,9 +309,14 @@ def _text(value: Any) -> str:
     return (value.decode() if isinstance(value, bytes) else str(value)).strip().upper()
 
 
-def _photom_row(row: Any, names: Mapping[str, str]) -> PhotomRow:
+def _photom_row(row: Any, names: Mapping[str, str], path: Path) -> PhotomRow:
     """Return one row, wavelengths increasing and in micron (some files have metres)."""
-    n = int(row[names["nelem"]]) if "nelem" in names else None
+    full = np.size(row[names["wavelength"]])
+    n = int(row[names["nelem"]]) if "nelem" in names else full
+    if not 0 < n <= full:
+        raise ReferenceFileError(
+            f"has nelem {n} of {full} for order {row[names['order']]}; needed is 1 to {full}", path
+        )
     wavelength = np.asarray(row[names["wavelength"]], np.float64)[:n]
     response = np.asarray(row[names["relresponse"]], np.float64)[:n]
     order = np.argsort(wavelength, kind="stable")

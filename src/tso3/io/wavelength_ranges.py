@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tso3.errors import ReferenceFileError
+from tso3.io.opened import opened_asdf
 
 __all__ = ["WavelengthRange", "read_asdf", "read_wavelengthrange"]
 
@@ -63,7 +64,7 @@ def read_wavelengthrange(path: str | Path) -> tuple[WavelengthRange, ...]:
     ReferenceFileError
         If the file cannot be read, or has neither layout.
     """
-    tree = read_asdf(path)
+    tree = read_asdf(path, "wavelengthrange reference")
     rows: Any = tree.get("wavelengthrange")
     selectors: Any = tree.get("waverange_selector")
     try:
@@ -77,7 +78,7 @@ def read_wavelengthrange(path: str | Path) -> tuple[WavelengthRange, ...]:
                 path,
             )
         return tuple(_by_selector(name, row) for name, row in zip(names, rows, strict=True))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ReferenceFileError("holds no rows of (order, filter, shortest, longest wavelength)", path) from error
 
 
@@ -88,12 +89,7 @@ def _by_selector(name: str, row: Any) -> WavelengthRange:
     return WavelengthRange(None, filter_name, float(shortest) * 1e6, float(longest) * 1e6, grating)
 
 
-def read_asdf(path: str | Path) -> dict[str, Any]:
+def read_asdf(path: str | Path, kind: str) -> dict[str, Any]:
     """Return the tree of an ASDF file, with its arrays in memory; raise ReferenceFileError if it is none."""
-    import asdf
-
-    try:
-        with asdf.open(path, lazy_load=False, memmap=False) as tree:
-            return dict(tree.tree)
-    except (OSError, ValueError, asdf.exceptions.AsdfError) as error:
-        raise ReferenceFileError(f"cannot be read as ASDF ({error})", path) from error
+    with opened_asdf(path, kind) as tree:
+        return tree

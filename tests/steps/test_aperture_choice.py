@@ -13,7 +13,7 @@ from tso3.steps.extraction_setup import choose_aperture, target_name
 
 
 def exposure(exp_type, slit_name):
-    return SimpleNamespace(mode=MODES[exp_type], slit_name=slit_name)
+    return SimpleNamespace(mode=MODES[exp_type], slit_name=slit_name, stripe="")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 from astropy.io import fits
 from hypothesis import settings
 
+from summary import pytest_terminal_summary  # noqa: F401
+
 # The first call of a kernel compiles it, so no deadline. CI draws the same examples every time; elsewhere new ones.
 settings.register_profile("tso3", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tso3")

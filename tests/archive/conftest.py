@@ -20,10 +20,8 @@ import pytest
 from compare import Comparison
 from compare_products import Threshold, products
 from peer import Peer, PeerRun
+from summary import PROPERTY, VERSIONS
 from visits import Visit
-
-PROPERTY = "archive-comparison"
-"""Name of the test property that carries a row of the table, through pytest-xdist too."""
 
 
 def key(*parts: Any) -> str:
@@ -148,7 +146,7 @@ def compared(request, peer, ours) -> Callable[..., list[Comparison]]:
         for comparison in comparisons:
             row = {"case": request.node.callspec.id, **comparison.summary()}
             request.node.user_properties.append((PROPERTY, row))
-        request.node.user_properties.append(("archive-versions", peer.versions))
+        request.node.user_properties.append((VERSIONS, peer.versions))
         return comparisons
 
     return run
@@ -162,37 +160,3 @@ def both(peer, ours) -> Callable[..., tuple[PeerRun, Any]]:
         return peer.run(visit.association, visit.references, parameters), ours(visit, parameters)
 
     return run
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    """Print what was compared with the reference pipeline, product by product, and how large the difference was."""
-    rows: list[dict[str, Any]] = []
-    versions: dict[str, str] = {}
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if getattr(report, "when", None) != "call":
-                continue
-            for name, value in report.user_properties:
-                if name == PROPERTY:
-                    rows.append(value)
-                elif name == "archive-versions":
-                    versions = value
-    if not rows:
-        return
-    write = terminalreporter.write_line
-    terminalreporter.section("compared with the reference pipeline")
-    write(", ".join(f"{name} {value}" for name, value in versions.items()))
-    write(f"{'case':38} {'product':8} {'files':>5} {'parts':>6} {'values':>10} {'largest':>9} {'at thr.':>7} failed")
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["case"], row["product"]), []).append(row)
-    for (case, product), group in sorted(groups.items()):
-        worst = max(group, key=lambda row: row["largest"])
-        parts, values, borderline, failed = (
-            sum(row[column] for row in group) for column in ("parts", "values", "borderline", "failed")
-        )
-        write(
-            f"{case:38} {product:8} {len(group):5} {parts:6} {values:10} {worst['largest']:9.1e} {borderline:7} "
-            f"{failed or '–'}" + (f"  {worst['worst']}" if failed or worst["largest"] > 0 else "")
-        )
-    write("largest: |ours - jwst| / max(|jwst|, error); at thr.: flags that differ within 1e-6 of the threshold")

@@ -111,7 +111,7 @@ def _run(
         ),
     ] = None,
     figure: Annotated[
-        bool, typer.Option("--figure", help="Draw the light curve as well (PNG).", rich_help_panel=_DISPLAY)
+        bool, typer.Option("--figure", help="Draw the light curve and the detector (PNG).", rich_help_panel=_DISPLAY)
     ] = False,
     quiet: _Quiet = False,
     verbose: Annotated[

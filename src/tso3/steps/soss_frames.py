@@ -97,7 +97,7 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read) -> SossFrames
     Returns
     -------
     frames : SossFrames or None
-        Filled samples are kept: 16 bytes for each.
+        Filled samples are kept: 24 bytes for each.
     """
     infill, linear = parameters.soss_infill == "median", parameters.soss_variance == "linear"
     clipped = parameters.soss_background == "clipped"

@@ -20,7 +20,7 @@ from tso3 import __version__
 from tso3.config import resolve
 from tso3.engine import available_workers, parse_size
 from tso3.errors import OutputError, ParameterError, Tso3Warning
-from tso3.intake import take_in
+from tso3.intake import in_use, take_in
 from tso3.io.badpixels import read_bad_pixels
 from tso3.io.catalog import write_catalog
 from tso3.io.crfints import CrfintsRecord
@@ -36,7 +36,7 @@ from tso3.parameters import Parameters
 from tso3.progress import Progress, SilentProgress
 from tso3.result import RunResult
 from tso3.spectral_lane import SpectralLane
-from tso3.steps import tso_photometry, white_light
+from tso3.steps import tso_photometry, white_light, white_light_checks
 from tso3.table_lane import TableLane
 
 __all__ = ["run"]
@@ -107,7 +107,8 @@ def run(
         threads = _checked("workers", workers, available_workers())
         _checked("block_size", block_size, 1)
         observation, settings = take_in(inputs, settings, integrations=integrations, times=times)
-        references = find_references(observation, overrides or {})
+        given = overrides or {}
+        references = in_use(observation, find_references(observation, given), given, settings)
         _warn_if_idle(observation, settings)
         setting = Setting(
             observation=observation,
@@ -167,8 +168,13 @@ def _reduce_imaging(setting: Setting) -> Reduced:
 def _reduce_spectroscopy(setting: Setting) -> Reduced:
     """Survey, then outlier detection and extraction of every exposure, then the white light."""
     lanes = [SpectralLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
+    curves = [curve for lane in lanes for curve in lane.curves]
+    if not setting.parameters.white_light.skip:
+        white_light_checks.check(curves)
     _make_folder(setting.folder)
     if not any(lane.plans for lane in lanes):
+        if setting.parameters.outlier_detection.skip:
+            _warn_idle(setting.observation)
         run_lanes(lanes, _record(setting))
         return lanes, _collected(lanes), None
     path = setting.folder / f"{setting.observation.product_name}_x1dints.fits"
@@ -185,10 +191,11 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         for lane in lanes:
             lane.writer = writer
         run_lanes(lanes, _record(setting))
+    white_light_checks.warn_if_empty(curves)
     products = _collected(lanes) | {"x1dints": [path]}
     table = None
     if not setting.parameters.white_light.skip:
-        table = white_light.table(setting.observation, [curve for lane in lanes for curve in lane.curves])
+        table = white_light.table(setting.observation, curves)
         name = f"{setting.observation.product_name}_whtlt.ecsv"
         products["whtlt"] = [write_catalog(setting.folder / name, table)]
     return lanes, products, table
@@ -197,10 +204,13 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
 def _reduce_tables(setting: Setting) -> Reduced:
     """Read the spectra that are there, and make the white light."""
     lanes = [TableLane(setting, exposure) for exposure in setting.observation.exposures]
+    curves = [curve for lane in lanes for curve in lane.curves]
+    white_light_checks.check(curves)
     _make_folder(setting.folder)
     for lane in lanes:
         lane.run()
-    table = white_light.table(setting.observation, [curve for lane in lanes for curve in lane.curves])
+    white_light_checks.warn_if_empty(curves)
+    table = white_light.table(setting.observation, curves)
     path = setting.folder / f"{setting.observation.product_name}_whtlt.ecsv"
     return lanes, {"whtlt": [write_catalog(path, table)]}, table
 
@@ -250,6 +260,7 @@ def _provenance(setting: Setting) -> Provenance:
         preset=setting.preset,
         parameters=setting.parameters.model_dump(),
         references=setting.references.used(),
+        times=setting.observation.times_file,
     )
 
 
@@ -270,11 +281,15 @@ def _warn_if_idle(observation: Observation, parameters: Parameters) -> None:
         return
     measuring = parameters.tso_photometry if observation.mode.is_imaging else parameters.extract_1d
     if parameters.outlier_detection.skip and measuring.skip:
-        warnings.warn(
-            f"{observation.product_name}: every step that makes a product is skipped, so there will be none",
-            Tso3Warning,
-            stacklevel=3,
-        )
+        _warn_idle(observation)
+
+
+def _warn_idle(observation: Observation) -> None:
+    warnings.warn(
+        f"{observation.product_name}: every step that makes a product is skipped, so there will be none",
+        Tso3Warning,
+        stacklevel=4,
+    )
 
 
 def _checked(name: str, value: int | None, default: int) -> int:

@@ -86,12 +86,12 @@ class SpectralLane(Lane):
         """Return the empty light curve of a spectrum, within the wavelength range of its own order."""
         light = self.setting.parameters.white_light
         expected = plan.expected if light.missing == "complete" else None
-        limits: tuple[float | None, float | None] = (None, None)
+        band = None
         if not light.skip:
-            ranges = self.setting.wavelength_ranges
+            path = self.setting.references.path("wavelengthrange")
             order = plan.header.spectral_order
-            limits = white_light.band_limits(light, ranges, order, self.exposure.filter, self.exposure.grating)
-        return white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, limits, expected)
+            band = white_light.band(light, self.setting.wavelength_ranges, order, self.exposure, path)
+        return white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, band, expected)
 
     @property
     def used_rows(self) -> slice:
@@ -151,8 +151,8 @@ class SpectralLane(Lane):
         return block if self.replacement is None else pixel_replace.run(self.replacement, block)
 
     def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """Return the white light of the first spectrum."""
+        """Return the white light of the first spectrum that its range does not miss."""
         if not self.curves:
             return super().light_curve()
-        curve = self.curves[0]
+        curve = next((curve for curve in self.curves if curve.span is not None), self.curves[0])
         return curve.flux, curve.limit_variance, mean(curve.missing_fraction)

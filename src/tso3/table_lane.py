@@ -46,11 +46,10 @@ class TableLane:
     def _curve(self, spectrum: SpectrumRows) -> white_light.WhiteLightCurve:
         """Return the empty light curve of an order."""
         light, exposure = self.setting.parameters.white_light, self.exposure
-        limits = white_light.band_limits(
-            light, self.setting.wavelength_ranges, spectrum.order, exposure.filter, exposure.grating
-        )
+        path = self.setting.references.path("wavelengthrange")
+        band = white_light.band(light, self.setting.wavelength_ranges, spectrum.order, exposure, path)
         expected = self._expected(spectrum) if light.missing == "complete" else None
-        return white_light.WhiteLightCurve(exposure, spectrum.header, spectrum.wavelength, limits, expected)
+        return white_light.WhiteLightCurve(exposure, spectrum.header, spectrum.wavelength, band, expected)
 
     def _expected(self, spectrum: SpectrumRows) -> NDArray[np.float64]:
         """Return the median spectrum of a sample, by which sums that lack samples are completed."""
@@ -87,7 +86,7 @@ class TableLane:
 
     def summary(self) -> ExposureSummary:
         """Return this exposure's share of the result."""
-        curve = self.curves[0]
+        curve = next((curve for curve in self.curves if curve.span is not None), self.curves[0])
         known = curve.missing_fraction[np.isfinite(curve.missing_fraction)]
         return ExposureSummary(
             name=self.exposure.name,

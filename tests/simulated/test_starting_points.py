@@ -11,6 +11,7 @@ from astropy.table import QTable, Table
 
 import tso3
 from tso3.cli import main
+from tso3.report.files import write_light_curve
 
 LENGTHS = (6, 5, 4)
 
@@ -99,7 +100,42 @@ def test_spectra_without_companion_have_errors_but_no_photon_limit(by_segment, t
 def test_a_band_of_spectra(whole, tmp_path):
     path = whole[1].products["x1dints"][0]
     band = {"white_light": {"min_wavelength": 3.2, "max_wavelength": 3.6}}
-    assert set(quietly(path, tmp_path, parameters=band).white_light["n_valid_NRS2"]) == {3}
+    light = quietly(path, tmp_path, parameters=band).white_light
+    assert set(light["n_valid_NRS2"]) == {3}
+    assert light.meta["wavelength_range"]["whitelight_flux_NRS2"] == pytest.approx([3.285714, 3.571429], abs=1e-5)
+
+
+def test_a_range_that_only_one_detector_reaches(make_spectra, tmp_path, tiny_aperture):
+    paths = [path for name in ("NRS1", "NRS2") for path in make_spectra(tmp_path, (6,), name)]
+    with fits.open(paths[1], mode="update") as hdus:
+        hdus["WAVELENGTH"].data += 1.0
+    band = {"white_light": {"min_wavelength": 3.0, "max_wavelength": 3.5}}
+    result = quietly(paths, tmp_path / "a", parameters=band, overrides=tiny_aperture)
+    again = quietly(result.products["x1dints"][0], tmp_path / "b", parameters=band)
+    for run in (result, again):
+        (text,) = [text for text in run.warnings if "left out of the white light" in text]
+        assert "nrs2, order 1 (4 to 5 micron): no wavelength lies between 3 and 3.5 micron" in text
+        assert np.isfinite(run.white_light["whitelight_flux_NRS1"]).all()
+        assert np.isnan(run.white_light["whitelight_flux_NRS2"]).all()
+        assert list(run.white_light.meta["wavelength_range"]) == ["whitelight_flux_NRS1"]
+        assert write_light_curve(run).exists()
+    band = {"white_light": {"min_wavelength": 1.0, "max_wavelength": 2.0}}
+    with pytest.raises(tso3.Tso3Error, match=r"no wavelength of .* lies between 1 and 2 micron, nor any of other"):
+        quietly(paths, tmp_path / "c", parameters=band, overrides=tiny_aperture)
+    assert not (tmp_path / "c").exists()
+
+
+def test_spectra_without_any_flux_are_told(make_spectra, tmp_path, tiny_aperture):
+    (path,) = make_spectra(tmp_path, (6,))
+    with fits.open(path, mode="update") as hdus:
+        hdus["DQ"].data[:] = 1
+    drop = {"survey": {"n_sample": 0}, "extract_1d": {"missing": "drop"}, "white_light": {"missing": "drop"}}
+    drop["outlier_detection"] = {"method": "rolling_median"}
+    result = quietly(path, tmp_path / "a", parameters=drop, overrides=tiny_aperture)
+    again = quietly(result.products["x1dints"][0], tmp_path / "b", parameters=drop)
+    for run in (result, again):
+        assert np.isnan(run.white_light["whitelight_flux_NRS1"]).all()
+        assert sum("no valid flux in any of the 6 integrations" in text for text in run.warnings) == 1
 
 
 def test_spectra_are_read_in_pieces(whole, tmp_path, monkeypatch):

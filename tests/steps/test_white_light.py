@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from tso3.errors import InputError, ParameterError, ReferenceFileError, Tso3Warning
+from tso3.io.wavelength_ranges import WavelengthRange
+from tso3.parameters import WhiteLight
 from tso3.steps.white_light import WhiteLightCurve, table
+from tso3.steps.white_light_checks import check, warn_if_empty
+from tso3.steps.white_light_range import Band, band
 
 N_INT = 3
 WAVELENGTH = np.linspace(1.0, 2.0, 11)
@@ -29,10 +36,10 @@ def exposure(detector="NIS", number=1, stripe="", exp_type="NIS_SOSS"):
     )  # fmt: skip
 
 
-def curve(of, order=1, unit="MJy", slit="", limits=(None, None), wavelength=WAVELENGTH, flux=1.0):
+def curve(of, order=1, unit="MJy", slit="", band=None, wavelength=WAVELENGTH, flux=1.0):
     """Return the light curve of constant spectra."""
     header = SimpleNamespace(spectral_order=order, slit_name=slit, flux_unit=unit)
-    made = WhiteLightCurve(of, header, wavelength, limits)
+    made = WhiteLightCurve(of, header, wavelength, band)
     values = np.full((N_INT, wavelength.size), flux)
     zero = np.zeros_like(values)
     made.add(
@@ -67,3 +74,83 @@ def test_stripes_are_summed_only_in_one_unit():
     light = table(observed(*stripes), mixed)
     assert "whitelight_flux" not in light.colnames
     assert [str(light[f"whitelight_flux_stripe_{k}"].unit) for k in (1, 2)] == ["MJy", "DN / s"]
+
+
+def told(action):
+    """Return the texts of the warnings of an action."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        action()
+    return [str(warning.message) for warning in caught]
+
+
+def test_a_curve_that_its_range_misses_is_left_out_with_one_line():
+    one = exposure()
+    curves = [curve(one, 1, band=Band(1.35, 1.65)), curve(one, 2, band=Band(3.0, 3.5, "white_light.min_wavelength"))]
+    (text,) = told(lambda: check(curves))
+    assert text == (
+        f"{one.label}, order 2 (1 to 2 micron): no wavelength lies between 3 and 3.5 micron"
+        " (white_light.min_wavelength), so it is left out of the white light and its columns are NaN"
+    )
+    light = table(observed(one), curves)
+    np.testing.assert_allclose(light["whitelight_flux_order_1"].value, 3.0)
+    for name in ("whitelight_flux", "whitelight_flux_error", "photon_limit", "missing_fraction"):
+        assert np.isnan(np.asarray(light[f"{name}_order_2"])).all()
+    assert light["n_valid_order_2"].tolist() == [0, 0, 0]
+    assert light.meta["wavelength_range"] == {"whitelight_flux_order_1": [1.4, 1.6]}
+    assert told(lambda: warn_if_empty(curves)) == []  # it has been told of
+
+
+def test_an_error_only_if_nothing_is_left():
+    one = exposure()
+    curves = [curve(one, order, band=Band(3.0, None, "white_light.min_wavelength")) for order in (1, 2)]
+    with pytest.raises(
+        ParameterError, match=r"no wavelength of \S+, order 1 \(1 to 2 micron\) lies above 3 micron, nor"
+    ):
+        check(curves)
+    unknown = curve(one, 3, wavelength=np.full(11, np.nan))
+    (text,) = told(lambda: check([curve(one), unknown]))
+    assert "order 3 (wavelengths unknown)" in text
+    assert "None" not in text
+
+
+def test_a_stripe_that_is_left_out_is_not_in_the_sum():
+    stripes = [exposure("NRCA1", stripe=name, exp_type="NRC_TSGRISM") for name in ("1", "2")]
+    bands = (Band(1.0, 1.5), Band(5.0, 6.0))
+    curves = [curve(stripe, slit=stripe.stripe, band=band) for stripe, band in zip(stripes, bands, strict=True)]
+    light = table(observed(*stripes), curves)
+    np.testing.assert_allclose(light["whitelight_flux"].value, 6.0)
+    assert light.meta["wavelength_range"]["whitelight_flux"] == [1.0, 1.5]
+
+
+def test_limits_of_the_user_go_before_those_of_a_reference():
+    one, light = exposure(), WhiteLight(min_wavelength=0.85)
+    rows = (WavelengthRange(1, "CLEAR", 0.9, 2.8), WavelengthRange(2, "CLEAR", 0.6, 0.8))
+    assert band(light, rows, 1, one) == Band(0.85, 2.8, "white_light.min_wavelength and the built-in range")
+    assert band(light, rows, 2, one, "a.asdf") == Band(0.85, 0.8, "white_light.min_wavelength and a.asdf")
+    assert band(light, None, 1, one) == Band(0.85, None, "white_light.min_wavelength")
+
+
+def test_an_order_that_the_reference_lacks_has_its_built_in_range():
+    one, rows = exposure(), (WavelengthRange(1, "CLEAR", 0.9, 2.8),)
+    with pytest.warns(
+        Tso3Warning, match=r"^a.asdf: has no row for order 2, filter CLEAR; this order is summed over its"
+    ):
+        assert band(WhiteLight(), rows, 2, one, "a.asdf") == Band(0.6, 0.85, "the built-in range")
+    other = exposure("NRS1", exp_type="NRS_BRIGHTOBJ")
+    with pytest.raises(ReferenceFileError, match=r"^a.asdf: has no rows for order 2, filter CLEAR, needed is one"):
+        band(WhiteLight(), rows, 2, other, "a.asdf")
+
+
+def test_one_light_curve_has_one_unit():
+    exposures = exposure(), exposure(number=2)
+    curves = [curve(one, unit=unit) for one, unit in zip(exposures, ("MJy", "DN/s"), strict=True)]
+    with pytest.raises(InputError, match="spectra are in DN/s, those of jw01366003001_04101_00001_nis in MJy"):
+        check(curves)
+
+
+def test_a_light_curve_without_flux_is_told():
+    one = exposure()
+    (text,) = told(lambda: warn_if_empty([curve(one), curve(one, 2, flux=np.nan)]))
+    assert text.startswith(f"no valid flux in any of the 3 integrations of {one.label}, order 2 (1 to 2 micron)")
+    assert one.paths[0] in text

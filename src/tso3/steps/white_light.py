@@ -15,62 +15,13 @@ from numpy.typing import NDArray
 
 from tso3.core.lightcurve import band_sum, in_band
 from tso3.core.spectra import Spectra, SpectrumHeader
-from tso3.errors import ParameterError, ReferenceFileError
 from tso3.io.exposure import Exposure, Observation
-from tso3.io.reference_files import WavelengthRange
-from tso3.parameters import WhiteLight
+from tso3.steps.white_light_range import Band, band, band_limits
 
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["CombinedCurve", "WhiteLightCurve", "band_limits", "combine", "table"]
-
-
-def band_limits(
-    parameters: WhiteLight,
-    ranges: Sequence[WavelengthRange] | None,
-    order: int,
-    filter_name: str | None,
-    grating: str | None = None,
-) -> tuple[float | None, float | None]:
-    """
-    Return the limits of the sum for one spectral order: the user's, else the reference's for this very order.
-
-    Parameters
-    ----------
-    parameters : WhiteLight
-        The step's parameters.
-    ranges : sequence of WavelengthRange or None
-        Rows of a wavelengthrange reference, if there is one.
-    order : int
-        Spectral order.
-    filter_name, grating : str or None
-        FILTER and GRATING of the exposure.
-
-    Returns
-    -------
-    shortest, longest : float or None
-        Limits [micron]; None for no limit.
-
-    Raises
-    ------
-    ReferenceFileError
-        If the reference has not exactly one row for this order and filter.
-    """
-    shortest, longest = parameters.min_wavelength, parameters.max_wavelength
-    if ranges is None or (shortest is not None and longest is not None):
-        return shortest, longest
-    rows = [row for row in ranges if row.fits(order, filter_name, grating)]
-    if len(rows) != 1:
-        raise ReferenceFileError(
-            f"has {len(rows)} rows for order {order} and filter {filter_name}, needed is one;"
-            " set white_light.min_wavelength and max_wavelength, or --override-wavelengthrange N/A",
-            "wavelengthrange reference",
-        )
-    return (
-        rows[0].shortest if shortest is None else shortest,
-        rows[0].longest if longest is None else longest,
-    )
+__all__ = ["CombinedCurve", "WhiteLightCurve", "band", "band_limits", "combine", "table"]
 
 
 Key = tuple[tuple[str, ...], int]
@@ -89,13 +40,16 @@ class WhiteLightCurve:
         Of its spectra.
     wavelength : ndarray of float, shape (n_wave,)
         Wavelengths [micron].
-    limits : (float or None, float or None)
-        Of the band [micron].
+    band : Band, optional
+        The range of the sum; all wavelengths by default.
     expected : ndarray of float, shape (n_wave,), optional
         Spectrum by which sums that lack samples are completed; by default they are not.
 
     Attributes
     ----------
+    wavelengths, span : (float, float) or None
+        Shortest and longest wavelength [micron] of the spectrum, and of what is summed; None if there is none: then
+        the curve is left out, all NaN.
     flux, flux_error : ndarray of float64, shape (n_int,)
         Sum over the band and its temporal error (photon and read noise); NaN where nothing was valid.
     flat_error : ndarray of float64, shape (n_int,)
@@ -113,20 +67,16 @@ class WhiteLightCurve:
         exposure: Exposure,
         header: SpectrumHeader,
         wavelength: NDArray[np.float64],
-        limits: tuple[float | None, float | None] = (None, None),
+        band: Band | None = None,
         expected: NDArray[np.float64] | None = None,
     ) -> None:
         n = exposure.n_int
         self.exposure = exposure
         self.header = header
-        self._inside = in_band(wavelength, *limits)
-        if not self._inside.any():
-            raise ParameterError(
-                f"no wavelength of {exposure.name} ({np.nanmin(wavelength):.3f} to {np.nanmax(wavelength):.3f} micron)"
-                f" lies between {limits[0]} and {limits[1]} micron; change white_light.min_wavelength and"
-                " max_wavelength, or the wavelengthrange reference",
-                "white_light",
-            )
+        self.band = Band() if band is None else band
+        self.wavelengths = _span(wavelength, np.isfinite(wavelength))
+        self._inside = in_band(wavelength, self.band.shortest, self.band.longest)
+        self.span = _span(wavelength, self._inside)
         if expected is not None:  # what cannot be completed where it is missing is in no integration's sum
             self._inside &= expected > 0.0
         self._expected = expected
@@ -188,6 +138,8 @@ class CombinedCurve:
         Samples in the sum.
     flux_unit : str
         That of all stripes.
+    span : (float, float) or None
+        Shortest and longest wavelength in the sum [micron].
     """
 
     exposure: Exposure
@@ -198,6 +150,7 @@ class CombinedCurve:
     missing_fraction: NDArray[np.float64]
     n_valid: NDArray[np.int64]
     flux_unit: str
+    span: tuple[float, float] | None
 
 
 def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
@@ -207,13 +160,14 @@ def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
     Parameters
     ----------
     curves : sequence of WhiteLightCurve
-        At least one, of the same integrations and in the same unit.
+        At least one, of the same integrations and in the same unit. Those that their range misses are not in the sum.
 
     Returns
     -------
     combined : CombinedCurve
         The share of missing light is the mean of the stripes', weighted by their light.
     """
+    curves = [curve for curve in curves if curve.span is not None] or curves
     flux = np.stack([curve.flux for curve in curves])
     total = flux.sum(axis=0)
     missing = np.stack([curve.missing_fraction for curve in curves])
@@ -228,7 +182,20 @@ def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
         missing_fraction=share,
         n_valid=np.sum([curve.n_valid for curve in curves], axis=0),
         flux_unit=curves[0].flux_unit,
+        span=_union(curves),
     )
+
+
+def _span(wavelength: NDArray[np.float64], inside: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """Return the shortest and the longest of some wavelengths, to a millionth of a micron; None if there is none."""
+    chosen = wavelength[inside]
+    return (round(float(chosen.min()), 6), round(float(chosen.max()), 6)) if chosen.size else None
+
+
+def _union(curves: Sequence[WhiteLightCurve | CombinedCurve]) -> tuple[float, float] | None:
+    """Return the shortest and the longest wavelength in any of some sums."""
+    spans = [curve.span for curve in curves if curve.span is not None]
+    return (min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None
 
 
 def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable:
@@ -258,6 +225,7 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
     first = observation.exposures[0]
     light = QTable(meta=_metadata(first))
     rows = _rows(curves)
+    bands: dict[str, list[float]] = {}
     detectors = list(dict.fromkeys(curve.exposure.detector for curve in curves))
     orders = list(dict.fromkeys(curve.header.spectral_order for curve in curves))
     named = len(detectors) > 1 or observation.mode.detector_columns
@@ -273,7 +241,10 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
             for which, part in _parts(of_order).items():
                 end = f"{middle}{which}{suffix}"
                 light.update({f"{name}{end}": column for name, column in _columns(rows, part).items()})
+                if (span := _union(part)) is not None:
+                    bands[f"whitelight_flux{end}"] = list(span)
     light.meta["number_of_integrations"] = len(light)
+    light.meta["wavelength_range"] = bands
     return light
 
 

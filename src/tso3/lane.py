@@ -321,6 +321,15 @@ class ImagingLane(Lane):
     def finish(self) -> PhotometryTable:
         """Return the table of the exposure, and write the catalogues of its segments if asked for."""
         self.table = tso_photometry.finish(self.plan, self._parts, self.exposure.times)
+        name = "aperture_sum" if self.plan.whole_array else "net_aperture_sum"
+        if not np.isfinite(self.table[name]).any():
+            warnings.warn(
+                f"no valid flux in any of the {self.exposure.n_int} integrations of {self.exposure.label}: {name} is"
+                f" NaN; check the DQ flags in {self.exposure.segments[0].path}, the mask of bad pixels, and where"
+                " aperture and annulus lie",
+                Tso3Warning,
+                stacklevel=3,
+            )
         if self.setting.parameters.tso_photometry.save_catalog:
             for stem, table in segment_catalogues(self.table, self.exposure):
                 path = write_catalog(self.setting.folder / f"{stem}_phot.ecsv", table)

@@ -112,6 +112,16 @@ def test_22_a_flagged_pixel_does_not_count_whatever_its_value(tmp_path):
         np.testing.assert_array_equal(tables[0][name].value, tables[1][name].value)
 
 
+def test_photometry_without_any_flux_is_told(tmp_path):
+    visit = simulate("NRC_TSIMAGE", tmp_path, n_int=4, seed=3)
+    (path,) = visit.members
+    with fits.open(path, mode="update") as file:
+        file["DQ"].data[:] = 1
+    result = run([path], tmp_path / "out")
+    assert sum("no valid flux in any of the 4 integrations of" in text for text in result.warnings) == 1
+    assert np.isnan(result.white_light["net_aperture_sum"]).all()
+
+
 def test_25_two_detectors_of_different_lengths(tmp_path):
     """T25: two detectors are two tables and two light curves; one may have more integrations than the other."""
     visit = simulate("NRC_TSIMAGE", tmp_path, configuration="A1A3", n_int=5, segments=[3, 2], seed=4)

@@ -154,3 +154,17 @@ def test_a_light_curve_without_flux_is_told():
     (text,) = told(lambda: warn_if_empty([curve(one), curve(one, 2, flux=np.nan)]))
     assert text.startswith(f"no valid flux in any of the 3 integrations of {one.label}, order 2 (1 to 2 micron)")
     assert one.paths[0] in text
+
+
+def test_rows_name_their_integration_and_exposure():
+    one = exposure()
+    light = table(observed(one), [curve(one)])
+    assert light.colnames[-1] == "int_num"
+    assert light["int_num"].tolist() == [1, 2, 3]
+    visits = [exposure(name, number) for number in (2, 1) for name in ("NRS1", "NRS2")]
+    light = table(observed(*visits), [curve(each) for each in visits])
+    assert light.colnames[-2:] == ["int_num", "exposure"]
+    assert light["int_num"].tolist() == [1, 2, 3] * 2
+    first, second = (f"jw01366003001_04101_0000{number}" for number in (1, 2))
+    assert list(light["exposure"]) == [first] * 3 + [second] * 3
+    assert (np.diff(light["MJD_UTC_NRS1"]) > 0).all()

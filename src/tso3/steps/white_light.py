@@ -218,7 +218,10 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
         ``MJD_UTC``, ``BJD_TDB`` (which holds BJD - 2400000.5), ``whitelight_flux``, with the detector and the order in
         the name where the archive has them. NaN where a detector lacks an integration. Ours: the temporal error, that
         of the flat field (which does not scatter in time), the photon limit, samples, and share of missing light; and
-        where an exposure has several stripes, beside their sum the same columns for each, ``_stripe_1`` in the name.
+        where an exposure has several stripes, beside their sum the same columns for each, ``_stripe_1`` in the name
+        (the sum only if their units agree). Last, ``int_num``: the number of the integration in its exposure, and
+        ``exposure``, its name without the detector, if there are several. ``wavelength_range`` in the metadata has the
+        shortest and the longest wavelength [micron] of the sum, by the name of its column.
     """
     from astropy.table import QTable
 
@@ -243,9 +246,21 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
                 light.update({f"{name}{end}": column for name, column in _columns(rows, part).items()})
                 if (span := _union(part)) is not None:
                     bands[f"whitelight_flux{end}"] = list(span)
+    _name_rows(light, rows, curves)
     light.meta["number_of_integrations"] = len(light)
     light.meta["wavelength_range"] = bands
     return light
+
+
+def _name_rows(light: QTable, rows: Mapping[Key, int], curves: Sequence[WhiteLightCurve]) -> None:
+    """Append the number of each row's integration in its exposure, and the exposure if there are several."""
+    names: dict[tuple[str, ...], str] = {}
+    for curve in curves:
+        exposure = curve.exposure
+        names.setdefault(exposure.visit, exposure.name.replace(f"_{exposure.detector.lower()}", ""))
+    light["int_num"] = np.array([number for _, number in rows], np.int64)
+    if len(names) > 1:
+        light["exposure"] = [names[visit] for visit, _ in rows]
 
 
 def _parts(curves: Sequence[WhiteLightCurve]) -> dict[str, Sequence[WhiteLightCurve | CombinedCurve]]:

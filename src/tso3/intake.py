@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +11,16 @@ import numpy as np
 
 from tso3.errors import InputError, ParameterError, Tso3Warning
 from tso3.io.exposure import Observation, read_observation
+from tso3.io.reference_identity import check_identity
+from tso3.io.references import Reference, References
 from tso3.io.selection import IntegrationRange, named, parse_integrations, select_integrations
 from tso3.io.user_times import apply_times
 from tso3.io.x1dints_reader import SpectraExposure
 from tso3.parameters import OutlierDetection, Parameters
 
-__all__ = ["take_in"]
+__all__ = ["in_use", "take_in"]
+
+_EXTRACTION = ("extract1d", "apcorr", "pastasoss", "spectrace", "wavemap")
 
 
 def take_in(
@@ -81,6 +85,91 @@ def take_in(
             detection = OutlierDetection(**{**parameters.outlier_detection.model_dump(), "skip": True})
             parameters = parameters.model_copy(update={"outlier_detection": detection})
     return (observation if times is None else apply_times(observation, times)), parameters
+
+
+def in_use(
+    observation: Observation, references: References, overrides: Mapping[str, str | Path], parameters: Parameters
+) -> References:
+    """
+    Return the references that have an effect, so that products record no other; those of the user are looked into.
+
+    Parameters
+    ----------
+    observation : Observation
+        What is reduced.
+    references : References
+        As `tso3.io.references.find_references` gives them.
+    overrides : mapping of str to path-like
+        Files of the user, by kind.
+    parameters : Parameters
+        Of all steps; what a step that is skipped would read has no effect.
+
+    Returns
+    -------
+    references : References
+        Without the files that nothing reads.
+
+    Raises
+    ------
+    ReferenceFileError
+        If a file of the user is one of another instrument or kind.
+
+    Warns
+    -----
+    tso3.errors.Tso3Warning
+        For a file of the user that has no effect in the mode.
+    """
+    mode = "spectra, from which the white light is made," if observation.exposures[0].from_spectra else None
+    idle = _without_effect(references)
+    for kind, path in overrides.items():
+        reason = idle.get(kind)
+        if kind not in references.by_kind:
+            reason = f"{mode or observation.mode.exp_type} has no use for it"
+        if reason is not None and str(path).upper() != "N/A":
+            warnings.warn(f"{path}: has no effect as {kind} reference: {reason}", Tso3Warning, stacklevel=3)
+    unread = {*idle, *_of_skipped(parameters)}
+    for kind, reference in references.by_kind.items():
+        if reference.source == "user" and reference.path is not None and kind not in unread:
+            check_identity(reference.path, kind, observation.exposures[0].instrument)
+    return References(
+        _without(references.by_kind, unread),
+        {detector: _without(kinds, unread) for detector, kinds in references.by_detector.items()},
+    )
+
+
+def _without_effect(references: References) -> dict[str, str]:
+    """Return the kinds whose files nothing reads, and why."""
+    idle = dict.fromkeys(("specprofile", "speckernel"), "box extraction, the only one here, does not open it")
+    if references.path("pastasoss") is not None:
+        reason = "the pastasoss reference is used; without it (--override-pastasoss N/A) this one would be"
+        idle |= dict.fromkeys(("spectrace", "wavemap"), reason)
+    elif references.path("spectrace") is None:
+        idle["wavemap"] = "it needs a spectrace reference too"
+    return idle
+
+
+def _of_skipped(parameters: Parameters) -> set[str]:
+    """Return the kinds of reference files that only steps read which are skipped."""
+    kinds: set[str] = set()
+    if parameters.extract_1d.skip:
+        kinds.update(_EXTRACTION)
+    if not parameters.extract_1d.apply_apcorr:
+        kinds.add("apcorr")
+    if parameters.photom.skip:
+        kinds.add("photom")
+    if parameters.tso_photometry.skip:
+        kinds.update(("gain", "tsophot"))
+    return kinds
+
+
+def _without(by_kind: Mapping[str, Reference], unread: Collection[str]) -> dict[str, Reference]:
+    """Return references with none in place of a file that nothing reads."""
+    return {
+        kind: Reference(kind, None, "none", "nothing reads it")
+        if kind in unread and reference.path is not None
+        else reference
+        for kind, reference in by_kind.items()
+    }
 
 
 def _select_spectra(observation: Observation, integrations: IntegrationRange) -> Observation:

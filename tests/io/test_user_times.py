@@ -11,7 +11,7 @@ from tso3.io.exposure import read_observation
 from tso3.io.user_times import apply_times
 
 NUMBER = np.arange(1, 13)
-MJD, BJD = 60000.0 + NUMBER / 1000.0, 60000.5 + NUMBER / 1000.0
+MJD, BJD = 59791.0 + NUMBER / 1000.0, 59791.5 + NUMBER / 1000.0
 
 
 def write(path, **columns):

@@ -60,7 +60,9 @@ def run_simulate(mode: str, output_dir: Path, scene: dict[str, Any], *, quiet: b
     """
     visit = _simulated(mode, output_dir, scene, quiet=quiet)
     if not quiet:
-        options = "".join(f" --override-{name} {path}" for name, path in visit.references.items())
+        unread = ("specprofile", "speckernel", "spectrace", "wavemap")  # pastasoss is given too
+        given = {name: path for name, path in visit.references.items() if name not in unread}
+        options = "".join(f" --override-{name} {path}" for name, path in given.items())
         sys.stdout.write(f"reduce it with:\n  tso3 run {visit.association}{options} -o DIR\n")
 
 

@@ -204,6 +204,8 @@ class Observation:
         From the association; None without one.
     paths : tuple of Path
         The files, in the order in which they were given.
+    times_file : str or None
+        Name of the user's file that the times are from; None if they are those of the inputs.
     """
 
     exposures: tuple[Exposure, ...]
@@ -212,6 +214,7 @@ class Observation:
     asn_pool: str | None = None
     asn_table: str | None = None
     paths: tuple[Path, ...] = ()
+    times_file: str | None = None
 
     @property
     def mode(self) -> Mode:

@@ -83,23 +83,29 @@ class Provenance:
         All parameter values, by step.
     references : mapping of str to ReferenceUse
         By reference type (``"extract1d"``, ``"apcorr"``, ...).
+    times : str or None
+        Name of the user's file of times; None if the times are those of the inputs.
     """
 
     version: str
     preset: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     references: Mapping[str, ReferenceUse] = field(default_factory=dict)
+    times: str | None = None
 
     def cards(self) -> list[tuple[str, Value, str]]:
         """Return the PRIMARY cards, as (keyword, value, comment)."""
-        return [
+        cards: list[tuple[str, Value, str]] = [
             ("TSO3VER", self.version, "Version of tso3, which made this product"),
             ("TSO3PSET", self.preset, "Preset of parameters"),
         ]
+        if self.times is not None:
+            cards.append(("TSO3TIME", _ascii(self.times), "File that the times are from"))
+        return cards
 
     def tree(self) -> dict[str, Any]:
         """Return the ASDF subtree: plain dictionaries, lists, strings and numbers."""
-        return {
+        return ({} if self.times is None else {"times": self.times}) | {
             "version": self.version,
             "preset": self.preset,
             "parameters": {step: dict(values) for step, values in self.parameters.items()},

@@ -29,6 +29,7 @@ _DAMAGE = (
     ImportError,
     LookupError,
     MemoryError,
+    NameError,
     OSError,
     RuntimeError,
     TypeError,

@@ -24,6 +24,8 @@ _SCALES = {
 }
 """Names of the columns of mid-times, in lower case, by scale."""
 _JD = 2400000.5
+_FARTHEST = 100.0
+"""Days from the times of an exposure; barycentric ones differ from those of the clock by 8 minutes at most."""
 _FORMATS = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".txt": "ascii.basic"}
 
 Columns = dict[str, NDArray[np.float64]]
@@ -54,7 +56,8 @@ def apply_times(observation: Observation, path: str | Path) -> Observation:
     ------
     InputError
         If the file cannot be read, has no such column, has another number of rows than there are integrations, lacks an
-        integration or has one twice, or a time is not finite.
+        integration or has one twice, a time is not finite or more than 100 days from those of the exposure, or a column
+        has both full and modified Julian dates.
 
     Warns
     -----
@@ -63,11 +66,12 @@ def apply_times(observation: Observation, path: str | Path) -> Observation:
     """
     columns = read_time_table(path)
     rows = _rows(observation.exposures, columns, Path(path))
-    exposures = tuple(
-        _with_times(exposure, _values(columns, exposure.detector, index, Path(path)))
-        for exposure, index in zip(observation.exposures, rows, strict=True)
-    )
-    return replace(observation, exposures=exposures)
+    exposures = []
+    for exposure, index in zip(observation.exposures, rows, strict=True):
+        given = _values(columns, exposure.detector, index, Path(path))
+        _check_near(exposure, given, Path(path))
+        exposures.append(_with_times(exposure, given))
+    return replace(observation, exposures=tuple(exposures), times_file=Path(path).name)
 
 
 def read_time_table(path: str | Path) -> Columns:
@@ -188,7 +192,14 @@ def _values(columns: Columns, detector: str, rows: NDArray[np.int64], path: Path
         values = columns[name][rows]
         if not np.isfinite(values).all():
             raise InputError(f"{name} is not finite in row {int(rows[~np.isfinite(values)][0]) + 1}", path)
-        found[scale] = np.where(values > _JD, values - _JD, values)
+        full = values > _JD
+        if full.any() and not full.all():
+            raise InputError(
+                f"{name} mixes full Julian dates (such as {values[full][0]:.1f}) and others (such as"
+                f" {values[~full][0]:.1f}); give all in one way",
+                path,
+            )
+        found[scale] = np.where(full, values - _JD, values)
     if not found:
         raise InputError(f"has no column MJD_UTC or BJD_TDB for detector {detector}", path)
     if len(found) == 1:
@@ -200,12 +211,35 @@ def _values(columns: Columns, detector: str, rows: NDArray[np.int64], path: Path
     return found
 
 
+def _check_near(exposure: Exposure, given: Columns, path: Path) -> None:
+    """Raise if times lie far from those that the exposure has itself, of either scale, where it knows them."""
+    own = np.concatenate([exposure.times.mid_mjd_utc, exposure.times.mid_bjd_tdb])
+    own = own[np.isfinite(own)]
+    if own.size == 0:
+        return
+    for scale, values in given.items():
+        away = np.maximum(own.min() - values, values - own.max())
+        if away.max() > _FARTHEST:
+            raise InputError(
+                f"{scale.upper()} has {values[np.argmax(away)]:.3f} for {exposure.name}, whose own times are"
+                f" {own.min():.3f} to {own.max():.3f}: more than {_FARTHEST:.0f} days apart; check the column, and whether"
+                " it counts as MJD does",
+                path,
+            )
+
+
 def _with_times(exposure: Exposure, given: Columns) -> Exposure:
-    """Return an exposure with other mid-times; beginnings and ends keep their distance from the middle."""
+    """
+    Return an exposure with other mid-times; beginnings and ends keep their distance from the middle.
+
+    Those that had none, or lay on the wrong side of their middle, are not known.
+    """
     arrays = {name: np.array(getattr(exposure.times, name)) for name in IntTimes.arrays()}
     for scale, middle in given.items():
         for end in ("start", "end"):
-            arrays[f"{end}_{scale}"] = middle + (arrays[f"{end}_{scale}"] - arrays[f"mid_{scale}"])
+            distance = arrays[f"{end}_{scale}"] - arrays[f"mid_{scale}"]
+            sound = np.isfinite(distance) & ((distance <= 0.0) if end == "start" else (distance >= 0.0))
+            arrays[f"{end}_{scale}"] = np.where(sound, middle + distance, np.nan)
         arrays[f"mid_{scale}"] = middle
     times = IntTimes(**arrays, source="user")
     segments = tuple(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tso3.modes import MODES
 from tso3.simulate.optics import line_spread
 from tso3.simulate.soss import write_soss_references
 
@@ -32,12 +33,14 @@ def write_references(folder: Path, scenes: list[DetectorScene]) -> dict[str, Pat
     -------
     references : dict of str to Path
         ``extract1d`` (fixed limits and background regions), ``extract1d_wcs`` (along the WCS trace), ``apcorr`` and
-        ``wavelengthrange`` for spectroscopy; ``gain`` for all.
+        ``wavelengthrange`` for spectroscopy; ``gain`` for imaging.
     """
     folder.mkdir(parents=True, exist_ok=True)
     first = scenes[0]
     name = f"jwst_{first.instrument.name.lower()}"
-    found = {"gain": _write_gain(folder / f"{name}_gain_sim.fits", first)}
+    if MODES[first.instrument.exp_type].is_imaging:
+        return {"gain": _write_gain(folder / f"{name}_gain_sim.fits", first)}
+    found: dict[str, Path] = {}
     if first.instrument.exp_type == "NIS_SOSS":
         return found | write_soss_references(folder, first, _describe)
     if first.instrument.exp_type == "MIR_MRS":

@@ -114,13 +114,13 @@ def test_a_range_that_only_one_detector_reaches(make_spectra, tmp_path, tiny_ape
     again = quietly(result.products["x1dints"][0], tmp_path / "b", parameters=band)
     for run in (result, again):
         (text,) = [text for text in run.warnings if "left out of the white light" in text]
-        assert "nrs2, order 1 (4 to 5 micron): no wavelength lies between 3 and 3.5 micron" in text
+        assert "nrs2, order 1 (4 to 5 micron) lies between 3 and 3.5 micron (change white_light.min" in text
         assert np.isfinite(run.white_light["whitelight_flux_NRS1"]).all()
         assert np.isnan(run.white_light["whitelight_flux_NRS2"]).all()
         assert list(run.white_light.meta["wavelength_range"]) == ["whitelight_flux_NRS1"]
         assert write_light_curve(run).exists()
     band = {"white_light": {"min_wavelength": 1.0, "max_wavelength": 2.0}}
-    with pytest.raises(tso3.Tso3Error, match=r"no wavelength of .* lies between 1 and 2 micron, nor any of other"):
+    with pytest.raises(tso3.Tso3Error, match=r"no wavelength of .* lies between 1 and 2 micron .*, nor any of other"):
         quietly(paths, tmp_path / "c", parameters=band, overrides=tiny_aperture)
     assert not (tmp_path / "c").exists()
 
@@ -237,6 +237,9 @@ def test_times_of_a_file_are_in_all_products(whole, tmp_path, tiny_aperture):
         np.testing.assert_array_equal(hdus["INT_TIMES"].data["int_mid_MJD_UTC"], mjd)
     with fits.open(result.products["crfints"][1]) as hdus:
         np.testing.assert_array_equal(hdus["INT_TIMES"].data["int_mid_BJD_TDB"], bjd[6:11])
+        assert hdus[0].header["TSO3TIME"] == "times.csv"
+    assert fits.getheader(result.products["x1dints"][0])["TSO3TIME"] == "times.csv"
+    assert light.meta["times_file"] == "times.csv"
     of_spectra = quietly(
         result.products["x1dints"][0], tmp_path / "b", times=tmp_path / "times.csv", integrations="2:4"
     )

@@ -33,13 +33,11 @@ def check(curves: Sequence[WhiteLightCurve]) -> None:
     if curves and len(left_out) == len(curves):
         first = left_out[0]
         others = f", nor any of other spectra ({len(left_out) - 1}) in their ranges" if len(left_out) > 1 else ""
-        raise ParameterError(
-            f"no wavelength of {_described(first)} lies {first.band}{others}; change {first.band.source}", "white_light"
-        )
+        raise ParameterError(f"no wavelength of {_described(first)} {_missed(first)}{others}", "white_light")
     for curve in left_out:
         warnings.warn(
-            f"{_described(curve)}: no wavelength lies {curve.band} ({curve.band.source}), so it is left out of the"
-            " white light and its columns are NaN",
+            f"no wavelength of {_described(curve)} {_missed(curve)}; it is left out of the white light, and its columns"
+            " are NaN",
             Tso3Warning,
             stacklevel=3,
         )
@@ -73,6 +71,13 @@ def warn_if_empty(curves: Sequence[WhiteLightCurve]) -> None:
                 Tso3Warning,
                 stacklevel=3,
             )
+
+
+def _missed(curve: WhiteLightCurve) -> str:
+    """Return why a curve is left out, and what to change."""
+    if curve.wavelengths is None:
+        return "is known (check the WCS of the inputs)"
+    return f"lies {curve.band} (change {curve.band.source})"
 
 
 def _described(curve: WhiteLightCurve) -> str:

@@ -41,6 +41,8 @@ class Band:
 
     def __str__(self) -> str:
         if self.shortest is not None and self.longest is not None:
+            if self.shortest > self.longest:
+                return f"above {self.shortest:g} and also below {self.longest:g} micron"
             return f"between {self.shortest:g} and {self.longest:g} micron"
         if self.shortest is not None:
             return f"above {self.shortest:g} micron"
@@ -147,7 +149,7 @@ def band(
     limits = band_limits(parameters, ranges, order, *named, path)
     sources = [f"white_light.{name}" for name in given]
     if ranges is not None and len(given) < 2:
-        sources.append("the built-in range" if path is None else str(path))
+        sources.append("white_light.built_in_range" if path is None else str(path))
     return Band(*limits, " and ".join(sources) or "white_light")
 
 

@@ -59,6 +59,20 @@ def test_preset_of_the_file_is_used_unless_one_is_given(toml):
     assert resolve("default", [path]) == ("default", Parameters())
 
 
+def test_an_unknown_preset_of_a_file_names_the_file(toml):
+    path = toml('preset = "best"\n')
+    with pytest.raises(ParameterError, match=r"tso3\.toml: there is no preset 'best'"):
+        resolve(files=[path])
+    with pytest.raises(ParameterError, match=r"^there is no preset 'better'"):
+        resolve("better", files=[path])
+
+
+@pytest.mark.parametrize("assignment", ["outlier_detection.snr=inf", "extract_1d.soss_width=1e9"])
+def test_numbers_without_sense_are_refused(assignment):
+    with pytest.raises(ParameterError, match=assignment.split("=")[0]):
+        resolve(assignments=[assignment])
+
+
 def test_complete_parameters_take_the_place_of_the_preset():
     given = Parameters.model_validate({"outlier_detection": {"snr": 3.0}})
     assert resolve("archive", explicit=given)[1] == given

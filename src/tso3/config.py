@@ -123,7 +123,9 @@ def resolve(
     asked = [preset, *(origin.preset for origin in reversed(origins)), "default"]
     name = next(each for each in asked if each is not None)
     if name not in PRESETS:
-        raise ParameterError(f"there is no preset {name!r}{_suggest(name, PRESETS)}")
+        where = next((origin.where for origin in reversed(origins) if origin.preset == name), None)
+        where = None if preset is not None else where
+        raise ParameterError(f"there is no preset {name!r}{_suggest(name, PRESETS)}", where)
     origins = [Values(f"preset {name}", PRESETS[name]), *origins, read_assignments(assignments)]
     if isinstance(explicit, Parameters):
         origins = [Values("parameters", explicit.model_dump())]

@@ -13,7 +13,7 @@ from tso3.errors import InputError, ParameterError, Tso3Warning
 from tso3.io.exposure import Observation, read_observation
 from tso3.io.reference_identity import check_identity
 from tso3.io.references import Reference, References
-from tso3.io.selection import IntegrationRange, named, parse_integrations, select_integrations
+from tso3.io.selection import IntegrationRange, named, parse_integrations, select_integrations, shown
 from tso3.io.user_times import apply_times
 from tso3.io.x1dints_reader import SpectraExposure
 from tso3.parameters import OutlierDetection, Parameters
@@ -188,6 +188,16 @@ def _select_spectra(observation: Observation, integrations: IntegrationRange) ->
             f" {integrations.last or there.max()}",
             observation.product_name,
         )
+    largest = max(int(exposure.times.int_num.max()) for exposure in observation.exposures)
+    names = {exposure.name for exposure in kept}
+    for exposure in observation.exposures:
+        if isinstance(exposure, SpectraExposure) and exposure.name not in names:
+            where, asked = exposure.path.parent / exposure.name, shown(integrations, largest)
+            warnings.warn(
+                f"{where}: has no integration in {asked}; left out",
+                Tso3Warning,
+                stacklevel=4,
+            )
     if sum(e.n_int for e in kept) == sum(e.n_int for e in observation.exposures):
         return observation
     name = named(observation.product_name, [(int(n.min()), int(n.max())) for n in held])

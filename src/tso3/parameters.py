@@ -52,7 +52,9 @@ class OutlierDetection(StepParameters):
     method: Literal["template", "rolling_median"] = "template"
     """What samples are compared with: the survey's image, changed as the star and the telescope change it, with noise
     that is steady in time; or the median of the time window, with each sample's own ERR (the archive)."""
-    snr: Annotated[float, BeforeValidator(_first_number)] = Field(5.0, gt=0, json_schema_extra={"unit": "ERR"})
+    snr: Annotated[float, BeforeValidator(_first_number)] = Field(
+        5.0, gt=0, allow_inf_nan=False, json_schema_extra={"unit": "ERR"}
+    )
     """Threshold in units of ERR; of the archive's "5.0 4.0" the first counts."""
     rolling_window_width: int = Field(25, ge=0, json_schema_extra={"unit": "integrations"})
     """Full width of the time window; 0, 1 or at least n_int: one static median of the whole span."""
@@ -178,7 +180,7 @@ class Extract1D(StepParameters):
     """Accepted for the archive's parameter files; progress is shown by the display."""
     soss_atoca: bool = False
     """SOSS: decontaminate overlapping orders; this version cannot, so true ends in an error."""
-    soss_width: float = Field(40.0, gt=0, json_schema_extra={"unit": "pixel"})
+    soss_width: float = Field(40.0, gt=0, le=256, json_schema_extra={"unit": "pixel"})
     """SOSS: full width of the box about each trace."""
     soss_order_3: bool = True
     """SOSS: extract order 3 as well, where the subarray shows it."""

@@ -160,7 +160,7 @@ def _reduce_imaging(setting: Setting) -> Reduced:
     written = []
     for detector, table in catalogues.items():
         name = tso_photometry.catalogue_name(setting.observation.product_name, detector, len(catalogues))
-        written.append(write_catalog(setting.folder / name, table))
+        written.append(_write_table(setting, name, table))
     products["phot"] = [*written, *products.get("phot", ())]
     return lanes, products, catalogues
 
@@ -197,7 +197,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     if not setting.parameters.white_light.skip:
         table = white_light.table(setting.observation, curves)
         name = f"{setting.observation.product_name}_whtlt.ecsv"
-        products["whtlt"] = [write_catalog(setting.folder / name, table)]
+        products["whtlt"] = [_write_table(setting, name, table)]
     return lanes, products, table
 
 
@@ -211,8 +211,15 @@ def _reduce_tables(setting: Setting) -> Reduced:
         lane.run()
     white_light_checks.warn_if_empty(curves)
     table = white_light.table(setting.observation, curves)
-    path = setting.folder / f"{setting.observation.product_name}_whtlt.ecsv"
-    return lanes, {"whtlt": [write_catalog(path, table)]}, table
+    path = _write_table(setting, f"{setting.observation.product_name}_whtlt.ecsv", table)
+    return lanes, {"whtlt": [path]}, table
+
+
+def _write_table(setting: Setting, name: str, table: Any) -> Path:
+    """Write the light curve; where the user gave the times, it says from which file they are."""
+    if setting.observation.times_file is not None:
+        table.meta["times_file"] = setting.observation.times_file
+    return write_catalog(setting.folder / name, table)
 
 
 def _collected(lanes: Sequence[Lane]) -> dict[str, list[Path]]:

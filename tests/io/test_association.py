@@ -156,3 +156,10 @@ def test_nothing_given(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             resolve_inputs(inputs)
+
+
+def test_a_member_listed_twice_is_told(tmp_path):
+    (tmp_path / "a_calints.fits").touch()
+    path = write_asn(tmp_path, science("a_calints.fits", "a_calints.fits"))
+    with pytest.warns(Tso3Warning, match=r"lists members more than once; each counts once: a_calints\.fits$"):
+        assert len(read_association(path).paths) == 1

@@ -209,3 +209,10 @@ def test_item_without_a_type_admits_anything():
     item = Item("meta.x", "X", "PRIMARY", "", (), None, None, None, False)
     assert item.admits("a")
     assert item.admits(1.5)
+
+
+def test_a_file_of_times_is_recorded():
+    given = Provenance("1.0", "default", times="t.csv")
+    assert given.cards()[-1] == ("TSO3TIME", "t.csv", "File that the times are from")
+    assert given.tree()["times"] == "t.csv"
+    assert "times" not in Provenance("1.0", "default").tree()

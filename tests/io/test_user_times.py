@@ -125,3 +125,21 @@ def test_files_that_are_none(segments, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             apply_times(observation, tmp_path / name)
+
+
+@pytest.mark.parametrize("column", ["MJD_UTC", "BJD_TDB"])
+def test_times_far_from_those_of_the_exposure_are_refused(segments, tmp_path, column):
+    away = {"MJD_UTC": MJD, "BJD_TDB": BJD} | {column: MJD - 2000.0}
+    with pytest.raises(InputError, match=rf"{column} has 57791.001 for .*: more than 100 days apart"):
+        apply_times(read_observation(segments), write(tmp_path / "times.csv", **away))
+
+
+def test_full_and_modified_dates_in_one_column_are_refused(segments, tmp_path):
+    mixed = np.where(NUMBER > 5, BJD + 2400000.5, BJD)
+    with pytest.raises(InputError, match=r"bjd_tdb mixes full Julian dates \(such as 24\d+.\d\) and others"):
+        apply_times(read_observation(segments), write(tmp_path / "times.csv", MJD_UTC=MJD, BJD_TDB=mixed))
+
+
+def test_the_name_of_the_file_is_kept(segments, tmp_path):
+    observation = apply_times(read_observation(segments), write(tmp_path / "t.csv", MJD_UTC=MJD, BJD_TDB=BJD))
+    assert observation.times_file == "t.csv"

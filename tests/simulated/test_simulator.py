@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
-from tso3.errors import InputError, ParameterError
+from tso3.errors import InputError, OutputError, ParameterError
 from tso3.simulate import simulate
 
 PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
@@ -267,6 +267,21 @@ def test_mistakes_are_named(options, error, text, tmp_path):
     with pytest.raises(error, match=text):
         simulate(output_dir=tmp_path / "nothing", **options)
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, float("nan"), float("inf")])
+def test_a_star_without_light_is_refused(scale, tmp_path):
+    with pytest.raises(ParameterError, match="flux_scale"):
+        simulate("NRC_TSIMAGE", tmp_path, n_int=2, segments=1, flux_scale=scale)
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tso3.simulate.visit.write_segment", full)
+    with pytest.raises(OutputError, match=r"_calints\.fits: cannot be written: No space left on device; free some"):
+        simulate("NRC_TSIMAGE", tmp_path, n_int=2, segments=1)
 
 
 def test_nothing_left_behind_when_interrupted(tmp_path):

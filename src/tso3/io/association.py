@@ -161,6 +161,11 @@ def _science_members(members: object, path: Path) -> tuple[Path, ...]:
             f"{len(missing)} of {len(science)} members are missing: {_some(missing)}; put them beside the association",
             path,
         )
+    twice = sorted({file.name for file in science if science.count(file) > 1})
+    if twice:
+        warnings.warn(
+            f"{path}: lists members more than once; each counts once: {_some(twice)}", Tso3Warning, stacklevel=4
+        )
     return _unique(science)
 
 

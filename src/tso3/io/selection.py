@@ -118,13 +118,13 @@ def select_integrations(observation: Observation, integrations: IntegrationRange
     there = f"{min(numbers)} to {max(numbers)}"
     if not any(segments for _, segments in exposures):
         raise InputError(
-            f"has integrations {there}; none is in {_shown(integrations, max(numbers))}", observation.product_name
+            f"has integrations {there}; none is in {shown(integrations, max(numbers))}", observation.product_name
         )
     for exposure, segments in exposures:
         if not segments:
             warnings.warn(
                 f"{exposure.paths[0].parent / exposure.name}: has no integration in"
-                f" {_shown(integrations, max(numbers))}; left out",
+                f" {shown(integrations, max(numbers))}; left out",
                 Tso3Warning,
                 stacklevel=3,
             )
@@ -170,7 +170,8 @@ def _same(before: Sequence[Segment], after: Sequence[Segment]) -> bool:
     return len(before) == len(after) and all(a is b for a, b in zip(before, after, strict=True))
 
 
-def _shown(integrations: IntegrationRange, largest: int) -> str:
+def shown(integrations: IntegrationRange, largest: int) -> str:
+    """Return a range of integrations in words; ``largest`` is the last one that there is."""
     return f"{integrations.first} to {largest if integrations.last is None else integrations.last}"
 
 

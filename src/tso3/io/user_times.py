@@ -222,8 +222,8 @@ def _check_near(exposure: Exposure, given: Columns, path: Path) -> None:
         if away.max() > _FARTHEST:
             raise InputError(
                 f"{scale.upper()} has {values[np.argmax(away)]:.3f} for {exposure.name}, whose own times are"
-                f" {own.min():.3f} to {own.max():.3f}: more than {_FARTHEST:.0f} days apart; check the column, and whether"
-                " it counts as MJD does",
+                f" {own.min():.3f} to {own.max():.3f}: more than {_FARTHEST:.0f} days apart; check the column, and"
+                " whether it counts as MJD does",
                 path,
             )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tso3.errors import ParameterError
+from tso3.errors import OutputError, ParameterError
 from tso3.simulate.configurations import instrument_of
 from tso3.simulate.detector import DetectorScene, Options, make_scene
 from tso3.simulate.files import write_segment
@@ -132,20 +133,24 @@ def simulate(
         If the mode cannot be simulated; the message names those that can.
     ParameterError
         If another argument is out of its bounds.
+    OutputError
+        If a file cannot be written.
     """
     instrument = instrument_of(mode, configuration)
     if n_int < 1:
         raise ParameterError(f"{n_int} integrations; give at least 1", "n_int")
     lengths = _segment_lengths(n_int, segments)
     _check(seed=seed, exposures=exposures, depth=depth, cosmic_rays=cosmic_rays, bad_pixels=bad_pixels,
-           jitter=jitter or 0.0, drift=drift or 0.0, flat_error=flat_error, one_over_f=one_over_f)  # fmt: skip
+           jitter=jitter or 0.0, drift=drift or 0.0, flat_error=flat_error, one_over_f=one_over_f,
+           flux_scale=flux_scale)  # fmt: skip
     which = _detectors(instrument, detectors)
     area = _subarray(instrument, subarray)
     pointing = Pointing(instrument.jitter if jitter is None else jitter, instrument.drift if drift is None else drift)
     options = Options(n_int, seed, Transit(depth=depth), pointing, noise, cosmic_rays, bad_pixels, flat_error, photom,
                       one_over_f, flux_scale)  # fmt: skip
     folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     if progress is not None:
         progress.start("simulate", n_int * exposures * len(which))
     written: dict[tuple[int, int, int], Path] = {}
@@ -157,11 +162,13 @@ def simulate(
             members, truth = _write_exposure(folder, scene, exposure, lengths, progress)
             written |= {(exposure, number, i_detector): path for number, path in enumerate(members)}
             truths[stem_of(scene, exposure)] = truth
-        references = references or write_references(folder / "references", scenes)
+        with _writing(folder / "references"):
+            references = references or write_references(folder / "references", scenes)
     if progress is not None:
         progress.finish()
     ordered = tuple(written[key] for key in sorted(written))
-    association, product = _write_association(folder, instrument, area, ordered)
+    with _writing(folder):
+        association, product = _write_association(folder, instrument, area, ordered)
     along_wcs = references.pop("extract1d_wcs", None)
     references_by_type = MappingProxyType(references)
     return SimulatedVisit(association, ordered, MappingProxyType(truths), references_by_type, product, along_wcs)
@@ -177,14 +184,28 @@ def _write_exposure(
     for number, length in enumerate(lengths, start=1):
         segment = SegmentId(exposure, number, len(lengths), first, first + length)
         path = folder / f"{stem_of(scene, exposure, number)}_calints.fits"
-        hits += write_segment(path, scene, segment, times, renderer)
+        with _writing(path):
+            hits += write_segment(path, scene, segment, times, renderer)
         members.append(path)
         first += length
         if progress is not None:
             progress.advance(length)
     truth = folder / f"{stem_of(scene, exposure)}_truth.npz"
-    write_truth(truth, scene, times, hits)
+    with _writing(truth):
+        write_truth(truth, scene, times, hits)
     return members, truth
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the file that the system refuses to write, in one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:100]
+        raise OutputError(
+            f"cannot be written: {reason}; free some space or choose another output folder", error.filename or path
+        ) from error
 
 
 def _segment_lengths(n_int: int, segments: int | Sequence[int]) -> tuple[int, ...]:
@@ -206,7 +227,7 @@ def _check(**values: float) -> None:
     """Raise ParameterError for values out of bounds."""
     limits = {"seed": (0, 2**63), "exposures": (1, 1000), "depth": (0, 0.5), "cosmic_rays": (0, 1000),
               "bad_pixels": (0, 0.2), "jitter": (0, 5), "drift": (0, 5), "flat_error": (0, 0.2),
-              "one_over_f": (0, 0.99)}  # fmt: skip
+              "one_over_f": (0, 0.99), "flux_scale": (1e-6, 1e6)}  # fmt: skip
     for name, value in values.items():
         low, high = limits[name]
         if not low <= value <= high:

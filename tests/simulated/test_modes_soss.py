@@ -307,3 +307,18 @@ def test_spectra_are_read_again(reduced, tmp_path):
     again = quietly(reduced.products["x1dints"], tmp_path)
     for name in ("whitelight_flux_order_1", "whitelight_flux_order_2"):
         assert again.white_light[name].value == pytest.approx(reduced.white_light[name].value, rel=1e-6)
+
+
+def test_each_order_has_the_unit_of_its_own_spectra(clean, tmp_path):
+    photom = tmp_path / "photom.fits"
+    with fits.open(clean.references["photom"]) as hdus:
+        hdus[1].data = hdus[1].data[hdus[1].data["order"] != 3]
+        hdus.writeto(photom)
+    given = overrides(clean, LIGHT) | {"photom": photom}
+    band = {"white_light": {"min_wavelength": 0.96, "max_wavelength": 2.8}}
+    result = quietly(clean.association, tmp_path / "out", overrides=given, parameters=band)
+    light = result.white_light
+    units = [str(light[f"whitelight_flux_order_{order}"].unit) for order in (1, 2, 3)]
+    assert units == ["MJy", "MJy", "DN / s"]
+    assert sum("left out of the white light" in text and "order 3" in text for text in result.warnings) == 1
+    assert [bool(np.isfinite(light[f"whitelight_flux_order_{order}"]).all()) for order in (1, 2, 3)] == [1, 1, 0]

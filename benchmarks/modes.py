@@ -126,6 +126,15 @@ def columns_of(table: Any) -> Iterator[tuple[str, str]]:
         yield name, middle + name.removeprefix(kind)
 
 
+def limit_of(column: str) -> str:
+    """Return the column with the photon limit of a light curve."""
+    return column.replace("whitelight_flux", "photon_limit").replace("net_aperture_sum", "photon_limit")
+
+
+def _plain(column: Any) -> np.ndarray:
+    return np.asarray(getattr(column, "value", column), float)
+
+
 def dataset_of(column: str, spectra: Any) -> Any:
     """Return the spectra that a column of light curves sums: those whose detector, order and slit are in its name."""
     if not hasattr(spectra, "children"):
@@ -153,22 +162,21 @@ def measure(mode: str, configuration: str, folder: Path, n_int: int, preset: str
     write_light_curve(result)
     write_detectors(result)
     truths = {stem.rsplit("_", 1)[1]: dict(np.load(path)) for stem, path in visit.truths.items()}
-    table = result.white_light
+    tables = result.photometry or {"": result.white_light}
     rows = []
-    for name, error in columns_of(table):
-        dataset = dataset_of(name, result.spectra) if "x1dints" in result.products else None
-        detector = str(dataset.attrs["detector"]).lower() if dataset is not None else None
-        truth = truths.get(detector or "", next(iter(truths.values())))
-        flux, sigma = (np.asarray(getattr(table[c], "value", table[c]), float) for c in (name, error))
-        limit = np.asarray(getattr(table[name.replace("whitelight_flux", "photon_limit").replace(
-            "net_aperture_sum", "photon_limit")], "value", np.nan), float)  # fmt: skip
-        curve = true_curve(truth, dataset)
-        if np.ptp(curve) == 0.0:
-            continue  # a star without a planet
-        scale, scale_error = fit_depth(flux, sigma, curve)
-        scatters = 1e6 * point_to_point(flux), 1e6 * photon_limit(flux, limit**2)
-        scale_error *= max(1.0, scatters[0] / scatters[1])  # noise that the variances do not know of, such as 1/f
-        rows.append(Row(mode, configuration, name, n_int, *scatters, scale, scale_error, seconds))
+    for detector, table in tables.items():
+        for name, error in columns_of(table):
+            dataset = dataset_of(name, result.spectra) if "x1dints" in result.products else None
+            wanted = detector if dataset is None else str(dataset.attrs["detector"])
+            curve = true_curve(truths[wanted.lower()], dataset)
+            if np.ptp(curve) == 0.0:
+                continue  # a star without a planet
+            flux, sigma, limit = (_plain(table[column]) for column in (name, error, limit_of(name)))
+            scatters = 1e6 * point_to_point(flux), 1e6 * photon_limit(flux, limit**2)
+            scale, scale_error = fit_depth(flux, sigma, curve)
+            scale_error *= max(1.0, scatters[0] / scatters[1])  # noise that the variances do not know of, such as 1/f
+            label = f"{name}, {detector}" if len(tables) > 1 else name
+            rows.append(Row(mode, configuration, label, n_int, *scatters, scale, scale_error, seconds))
     shutil.rmtree(folder / "calints")
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from astropy.table import QTable, Table
 
 import tso3
 from tso3.cli import main
+from tso3.intake import _select_spectra
+from tso3.io.exposure import read_observation
+from tso3.io.selection import parse_integrations
 from tso3.report.files import write_light_curve
 
 LENGTHS = (6, 5, 4)
@@ -222,6 +226,15 @@ def test_a_part_of_spectra(whole, tmp_path):
     np.testing.assert_allclose(np.asarray(now), np.asarray(then), rtol=1e-12)
     with pytest.raises(tso3.InputError, match="has integrations 1 to 15; none is in 16 to 20"):
         tso3.run(before.products["x1dints"][0], tmp_path, integrations="16:20")
+
+
+def test_an_exposure_of_spectra_without_any_of_the_integrations_is_told(whole):
+    observation = read_observation(whole[1].products["x1dints"][0])
+    first, second = observation.exposures
+    short = second.select(second.times.int_num <= 3)
+    with pytest.warns(tso3.Tso3Warning, match=f"{second.name}: has no integration in 5 to 9; left out"):
+        part = _select_spectra(replace(observation, exposures=(first, short)), parse_integrations("5:9"))
+    assert [exposure.n_int for exposure in part.exposures] == [5]
 
 
 def test_times_of_a_file_are_in_all_products(whole, tmp_path, tiny_aperture):

@@ -322,3 +322,13 @@ def test_each_order_has_the_unit_of_its_own_spectra(clean, tmp_path):
     assert units == ["MJy", "MJy", "DN / s"]
     assert sum("left out of the white light" in text and "order 3" in text for text in result.warnings) == 1
     assert [bool(np.isfinite(light[f"whitelight_flux_order_{order}"]).all()) for order in (1, 2, 3)] == [1, 1, 0]
+
+
+def test_flagged_f277w_alone_leaves_nothing_to_do(short, tmp_path):
+    for member in short.members:
+        with fits.open(member) as hdus:
+            hdus[0].header["FILTER"], hdus[0].header["S_OUTLIR"] = "F277W", "COMPLETE"
+            hdus.writeto(tmp_path / member.name.replace("calints", "crfints"))
+    result = quietly(tmp_path, tmp_path / "out")
+    assert result.products == {}
+    assert any("every step that makes a product is skipped" in text for text in result.warnings)

@@ -87,8 +87,15 @@ def take_in(
     return (observation if times is None else apply_times(observation, times)), parameters
 
 
+_NAMED_BY_ARCHIVE = {"specprofile", "speckernel"}
+
+
 def in_use(
-    observation: Observation, references: References, overrides: Mapping[str, str | Path], parameters: Parameters
+    observation: Observation,
+    references: References,
+    overrides: Mapping[str, str | Path],
+    parameters: Parameters,
+    as_archive: bool = False,
 ) -> References:
     """
     Return the references that have an effect, so that products record no other; those of the user are looked into.
@@ -103,6 +110,8 @@ def in_use(
         Files of the user, by kind.
     parameters : Parameters
         Of all steps; what a step that is skipped would read has no effect.
+    as_archive : bool, optional
+        Keep the kinds that jwst names in the header of SOSS products without reading them (specprofile, speckernel).
 
     Returns
     -------
@@ -127,7 +136,7 @@ def in_use(
             reason = f"{mode or observation.mode.exp_type} has no use for it"
         if reason is not None and str(path).upper() != "N/A":
             warnings.warn(f"{path}: has no effect as {kind} reference: {reason}", Tso3Warning, stacklevel=3)
-    unread = {*idle, *_of_skipped(parameters)}
+    unread = {*idle, *_of_skipped(parameters)} - (_NAMED_BY_ARCHIVE if as_archive else set())
     for kind, reference in references.by_kind.items():
         if reference.source == "user" and reference.path is not None and kind not in unread:
             check_identity(reference.path, kind, observation.exposures[0].instrument)
@@ -139,7 +148,7 @@ def in_use(
 
 def _without_effect(references: References) -> dict[str, str]:
     """Return the kinds whose files nothing reads, and why."""
-    idle = dict.fromkeys(("specprofile", "speckernel"), "box extraction, the only one here, does not open it")
+    idle = dict.fromkeys(_NAMED_BY_ARCHIVE, "box extraction, the only one here, does not open it")
     if references.path("pastasoss") is not None:
         reason = "the pastasoss reference is used; without it (--override-pastasoss N/A) this one would be"
         idle |= dict.fromkeys(("spectrace", "wavemap"), reason)

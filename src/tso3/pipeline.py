@@ -108,7 +108,7 @@ def run(
         _checked("block_size", block_size, 1)
         observation, settings = take_in(inputs, settings, integrations=integrations, times=times)
         given = overrides or {}
-        references = in_use(observation, find_references(observation, given), given, settings)
+        references = in_use(observation, find_references(observation, given), given, settings, preset == "archive")
         _warn_if_idle(observation, settings)
         setting = Setting(
             observation=observation,

@@ -99,8 +99,6 @@ def test_t23_not_square_and_dispersion_along_y():
 BOTS, LRS = "NRS_BRIGHTOBJ", "MIR_LRS-SLITLESS"
 CASES = {
     "bots, mingrad": (BOTS, {"algorithm": "mingrad"}, {"subtract_background": True}),
-    "bots, fit_profile": (BOTS, {"algorithm": "fit_profile"}, {"subtract_background": True}),
-    "lrs, mingrad": (LRS, {"algorithm": "mingrad"}, {"subtract_background": True, "apply_apcorr": False}),
     "lrs, fit_profile": (
         LRS,
         {"algorithm": "fit_profile", "n_adjacent_cols": 2},

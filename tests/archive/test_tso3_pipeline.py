@@ -48,7 +48,6 @@ CASES = {
     "bots, median background": Case(
         BOTS, 10, extract(subtract_background=True, bkg_fit="median", smoothing_length=5), ONE
     ),
-    "bots, sloped background": Case(BOTS, 10, extract(subtract_background=True, bkg_fit="poly", bkg_order=1), ONE),
     "bots, even window, limits": Case(
         BOTS,
         30,

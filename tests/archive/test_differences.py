@@ -200,7 +200,8 @@ def test_13_aperture_correction_of_tsgrism(visit, edited, peer, ours, tmp_path):
         model.save(apcorr)
     source = visit("NRS_BRIGHTOBJ", n_int=4, segments=1, seed=4, detectors=["NRS1"])
     extract1d = tmp_path / "extract1d.json"
-    extract1d.write_text(source.references["extract1d"].read_text().replace("S1600A1", "ANY"))
+    text = source.references["extract1d"].read_text().replace("S1600A1", "ANY").replace("NIRSPEC", "NIRCAM")
+    extract1d.write_text(text.replace("NRS_BRIGHTOBJ", "NRC_TSGRISM"))
     grism = edited(source, file=become_nircam).with_references(wavelengthrange=None, gain=None, extract1d=extract1d)
     corrected = grism.with_references(apcorr=apcorr)
     assert peer.run(grism.association, grism.with_references(apcorr=None).references).error is None

@@ -36,7 +36,6 @@ CASES = {
     # T30: two detectors with different numbers of wavelengths
     "g140h, two detectors": Case(BOTS, "G140H", 3, detectors=2),
     "tsgrism f322w2": Case(GRISM, "F322W2", 4, {"segments": 2}),
-    "tsgrism f444w, 128 rows": Case(GRISM, "F444W", 3, {"subarray": "SUBGRISM128"}),
 }
 
 

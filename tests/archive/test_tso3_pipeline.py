@@ -45,9 +45,6 @@ CASES = {
     "bots, along the trace": Case(
         BOTS, 10, extract(subtract_background=True, position_offset=0.3), ONE, along_wcs=True
     ),
-    "bots, median background": Case(
-        BOTS, 10, extract(subtract_background=True, bkg_fit="median", smoothing_length=5), ONE
-    ),
     "bots, even window, limits": Case(
         BOTS,
         30,

@@ -88,6 +88,7 @@ def take_in(
 
 
 _NAMED_BY_ARCHIVE = {"specprofile", "speckernel"}
+"""Kinds that jwst names in the headers of SOSS products also where it sums in boxes and opens neither."""
 
 
 def in_use(

@@ -157,7 +157,7 @@ def _demo(
     seed: _Seed = 1,
     quiet: _Quiet = False,
 ) -> None:
-    """Simulate a transit seen by NIRSpec G395H, reduce it and draw the light curve; takes less than a minute."""
+    """Simulate a transit seen by NIRSpec G395H, reduce it and draw the light curve; the first run compiles kernels."""
     from tso3.cli.demo import run_demo
 
     run_demo(output_dir, n_int=n_int, seed=seed, quiet=quiet)

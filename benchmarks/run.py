@@ -33,8 +33,6 @@ from tso3.errors import InputError
 
 HERE = Path(__file__).parent
 PEER_VARIABLE = "TSO3_PEER_PYTHON"
-KINDS = ("extract1d", "apcorr", "gain")
-"""References given to both programs; a wavelength range is read by jwst for SOSS only."""
 PROGRAMS = ("archive", "default", "jwst")
 
 
@@ -59,14 +57,14 @@ def simulated(case: Case, folder: Path) -> Visit:
         content = {
             "association": str(made.association),
             "members": [str(path) for path in made.members],
-            "references": {kind: str(made.references[kind]) for kind in KINDS if kind in made.references},
+            "references": {kind: str(path) for kind, path in made.references.items()},
         }
         record.write_text(json.dumps(content))
     content = json.loads(record.read_text())
     return Visit(
         Path(content["association"]),
         tuple(Path(path) for path in content["members"]),
-        {kind: Path(path) for kind, path in content["references"].items()},
+        {kind: Path(path) for kind, path in content["references"].items() if kind in case.references},
     )
 
 

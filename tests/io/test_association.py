@@ -150,7 +150,8 @@ def test_nothing_given(tmp_path):
         ([], "no input given"),
         (tmp_path, "holds no"),
         (tmp_path / "*.fits", "no file matches"),
-        ([tmp_path / "a.json", tmp_path / "b.fits"], "stands alone"),
+        ([tmp_path / "a.json", tmp_path / "b.fits"], "a.json: is an association and .*b.fits is none"),
+        ([tmp_path / "a.json", tmp_path / "b.json"], "a.json: no such file; .*; nor is there .*b.json"),
         (tmp_path / "none.json", "no such file"),
         (os.fspath(tmp_path / "a\0b"), "cannot be the name"),
     ):

@@ -1,4 +1,4 @@
-"""What the user gave - an association, files, a pattern, a folder - as a list of calints files and a product name."""
+"""What the user gave - associations, files, a pattern, a folder - as lists of files and a product name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tso3.errors import InputError, Tso3Warning
 
-__all__ = ["Association", "read_association", "resolve_inputs"]
+__all__ = ["Association", "Given", "expand_inputs", "read_association", "resolve_inputs"]
 
 _WILDCARDS = "*?["
 
@@ -41,16 +41,86 @@ class Association:
     asn_table: str | None = None
 
 
-def resolve_inputs(inputs: str | Path | Sequence[str | Path]) -> Association:
+@dataclass(frozen=True)
+class Given:
     """
-    Return the calints files that inputs stand for.
+    What inputs stand for: associations, or else files.
+
+    Attributes
+    ----------
+    associations : tuple of Path
+        Each is an observation. None has been looked into, but for those of folders and patterns, which are of type
+        ``tso3`` or cannot be read.
+    files : tuple of Path
+        Together they are one observation; empty if there are associations.
+    """
+
+    associations: tuple[Path, ...]
+    files: tuple[Path, ...]
+
+
+def expand_inputs(inputs: str | Path | Sequence[str | Path]) -> Given:
+    """
+    Return the associations or the files that inputs stand for.
 
     Parameters
     ----------
     inputs : path-like or sequence of path-like
-        One association (``.json``), or any mixture of FITS files, patterns (``data/*_calints.fits``) and folders
-        (all ``*_calints.fits`` in it, else all ``*_crfints.fits``, else ``*_x1dints.fits``). A file given twice counts
-        once.
+        Associations (``.json``), or FITS files; patterns (``data/*_asn.json``, ``data/*_calints.fits``) and folders stand
+        for many. A folder is its ``*_asn.json`` of type ``tso3``; only if it has none, its ``*_calints.fits``, else its
+        ``*_crfints.fits``, else its ``*_x1dints.fits``. What is given twice counts once.
+
+    Returns
+    -------
+    given : Given
+        Associations or files, in the order given.
+
+    Raises
+    ------
+    InputError
+        If nothing is given, a pattern or folder holds nothing that could be reduced, an association does not exist,
+        or associations are mixed with files.
+
+    Warns
+    -----
+    tso3.errors.Tso3Warning
+        If a folder or pattern has associations of another type, which are left out.
+
+    Examples
+    --------
+    >>> from tso3.io.association import expand_inputs
+    >>> expand_inputs("data/no_such_*.fits")
+    Traceback (most recent call last):
+        ...
+    tso3.errors.InputError: data/no_such_*.fits: no file matches this pattern
+    """
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    if not given:
+        raise InputError("no input given; give associations (.json), calints files, a pattern or a folder")
+    found = [path for item in given for path in _expand(item)]
+    associations = _unique([path for path in found if _is_json(path)])
+    files = _unique([path for path in found if not _is_json(path)])
+    if associations and files:
+        raise InputError(
+            f"is an association and {files[0]} is none; give associations, each of them an observation, or the files of"
+            " one observation",
+            associations[0],
+        )
+    absent = [path for path in associations if not path.exists()]
+    if absent:
+        more = f"; nor is there {_some([str(path) for path in absent[1:]])}" if absent[1:] else ""
+        raise InputError(f"no such file; check the name of the association{more}", absent[0])
+    return Given(associations, files)
+
+
+def resolve_inputs(inputs: str | Path | Sequence[str | Path]) -> Association:
+    """
+    Return the calints files of the one observation that inputs stand for.
+
+    Parameters
+    ----------
+    inputs : path-like or sequence of path-like
+        As `expand_inputs` takes them, with one association at most.
 
     Returns
     -------
@@ -60,29 +130,26 @@ def resolve_inputs(inputs: str | Path | Sequence[str | Path]) -> Association:
     Raises
     ------
     InputError
-        If nothing is given, a pattern or folder holds no calints, a file does not exist, or an association is mixed
-        with other inputs.
+        As of `expand_inputs` and `read_association`, and if there are several associations.
 
     Examples
     --------
     >>> from tso3.io.association import resolve_inputs
-    >>> resolve_inputs("data/no_such_*.fits")
+    >>> resolve_inputs([])
     Traceback (most recent call last):
         ...
-    tso3.errors.InputError: data/no_such_*.fits: no file matches this pattern
+    tso3.errors.InputError: no input given; give associations (.json), calints files, a pattern or a folder
     """
-    given = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    if not given:
-        raise InputError("no input given; give an association (.json), calints files, a pattern or a folder")
-    paths: list[Path] = []
-    for item in given:
-        found = _expand(item)
-        if any(path.suffix.lower() == ".json" for path in found):
-            if len(given) > 1 or len(found) > 1:
-                raise InputError("an association stands alone; give it without other inputs", item)
-            return read_association(found[0])
-        paths.extend(found)
-    return Association(paths=_unique(paths))
+    given = expand_inputs(inputs)
+    if not given.associations:
+        return Association(paths=given.files)
+    if len(given.associations) > 1:
+        raise InputError(
+            f"is one of {len(given.associations)} associations, each of them an observation, and here one is reduced;"
+            " tso3.run_many takes several",
+            given.associations[0],
+        )
+    return read_association(given.associations[0])
 
 
 def read_association(path: str | Path) -> Association:
@@ -213,16 +280,53 @@ def _expand(item: str | Path) -> list[Path]:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read ({getattr(error, 'strerror', None) or error})", item) from None
     if folder:
+        associations = sorted(path.glob("*_asn.json"))
+        if found := _of_stage_3(associations, path):
+            return found
         for suffix in ("calints", "crfints", "x1dints"):  # the earliest stage that is there
             if found := sorted(path.glob(f"*_{suffix}.fits")):
                 return found
-        raise InputError("the folder holds no *_calints.fits (nor _crfints or _x1dints); give the files", path)
+        raise InputError(
+            "the folder holds no association of type 'tso3' and no *_calints.fits (nor _crfints or _x1dints);"
+            " give the files",
+            path,
+        )
     if exists or not any(c in text for c in _WILDCARDS):
         return [path]
-    found = sorted(Path(name) for name in glob.glob(text))
-    if not found:
+    matched = sorted(Path(name) for name in glob.glob(text))
+    if not matched:
         raise InputError("no file matches this pattern", item)
+    associations = [each for each in matched if _is_json(each)]
+    kept = _of_stage_3(associations, item)
+    found = [each for each in matched if each in kept or not _is_json(each)]
+    if not found:
+        raise InputError(f"none of the {len(matched)} associations that match is of type 'tso3'", item)
     return found
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
+
+
+def _of_stage_3(associations: Sequence[Path], where: str | Path) -> list[Path]:
+    """Return associations of type tso3, and what cannot be read, which is told when its turn comes."""
+    kept, others = [], []
+    for path in associations:
+        try:
+            kind = _load_json(path).get("asn_type")
+        except InputError:
+            kind = "tso3"
+        if kind == "tso3":
+            kept.append(path)
+        else:
+            others.append(f"{path.name} ({kind or 'without asn_type'})")
+    if others:
+        warnings.warn(
+            f"{where}: left out, for they are no associations of type 'tso3': {_some(others)}",
+            Tso3Warning,
+            stacklevel=5,
+        )
+    return kept
 
 
 def _unique(paths: list[Path]) -> tuple[Path, ...]:

@@ -134,6 +134,8 @@ def run(
         warnings=tuple(texts),
         references=setting.references.described(),
         views=tuple(view for lane in lanes if (view := lane.view()) is not None),
+        name=observation.product_name,
+        exp_type=observation.mode.exp_type,
     )
 
 

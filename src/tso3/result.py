@@ -125,6 +125,8 @@ class RunResult:
         One for each exposure that was surveyed.
     photometry : dict of str to QTable
         Imaging: the photometry table of each detector, by DETECTOR.
+    name, exp_type : str
+        Product name and EXP_TYPE of the observation.
     """
 
     products: dict[str, list[Path]]
@@ -136,6 +138,8 @@ class RunResult:
     references: tuple[str, ...] = field(default=())
     views: tuple[DetectorView, ...] = field(default=(), repr=False)
     photometry: dict[str, QTable] = field(default_factory=dict)
+    name: str = ""
+    exp_type: str = ""
 
     @property
     def n_int(self) -> int:

@@ -180,9 +180,16 @@ class ExposureStream:
         return (last - first) - (stop - start)
 
     def plan(
-        self, max_memory: int, workers: int, *, block_size: int | None, result_bytes: int, fixed_bytes: int
+        self,
+        max_memory: int,
+        workers: int,
+        *,
+        block_size: int | None,
+        result_bytes: int,
+        fixed_bytes: int,
+        segments: slice = slice(None),
     ) -> BlockPlan:
-        """Return the cut that fits into ``max_memory`` (see `tso3.engine.plan_blocks`)."""
+        """Return the cut of some segments that fits into ``max_memory`` (see `tso3.engine.plan_blocks`)."""
         median_bytes = 8 if self.outliers is not None and self.outliers.parameters.save_intermediate_results else 0
         footprint = Footprint(
             ny=self.exposure.ny,
@@ -195,7 +202,7 @@ class ExposureStream:
             fixed_bytes=fixed_bytes,
         )
         return plan_blocks(
-            self.exposure.segment_bounds,
+            self.exposure.segment_bounds[segments],
             footprint,
             self._halo,
             max_memory=max_memory,
@@ -205,7 +212,7 @@ class ExposureStream:
 
     def run(self, plan: BlockPlan, consume: Callable[[Block], None]) -> None:
         """
-        Stream the whole exposure; ``consume`` gets every finished block, from several threads and in any order.
+        Stream what was planned; ``consume`` gets every finished block, from several threads and in any order.
 
         Parameters
         ----------

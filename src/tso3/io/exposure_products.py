@@ -20,7 +20,7 @@ __all__ = ["ExposureProducts", "SlitProducts"]
 
 class ExposureProducts:
     """
-    Writers of all segments of one exposure; a context manager.
+    Writers of the segments of one exposure; a context manager.
 
     Where the files of the exposure hold several slits, which stream one after another, ``crfints`` is one file with all
     of them, which appears when all are written; the medians have a file for each slit.
@@ -37,6 +37,8 @@ class ExposureProducts:
         What the headers say.
     crfints, medians : bool
         Which of the two are written.
+    segments : range, optional
+        Indices of the segments that are written; all by default.
 
     Attributes
     ----------
@@ -53,13 +55,16 @@ class ExposureProducts:
         *,
         crfints: bool,
         medians: bool,
+        segments: range | None = None,
     ) -> None:
-        names = [crfints_name(segment, asn_id) for segment in slits[0].segments]
-        self.crfints_paths = [folder / name for name in names] if crfints else []
-        self._crfints = [CrfintsWriter(slits, i, path, record) for i, path in enumerate(self.crfints_paths)]
+        chosen = range(len(slits[0].segments)) if segments is None else segments
+        names = {i: crfints_name(slits[0].segments[i], asn_id) for i in chosen}
+        paths = {i: folder / name for i, name in names.items()} if crfints else {}
+        self.crfints_paths = list(paths.values())
+        self._crfints = [CrfintsWriter(slits, i, path, record) for i, path in paths.items()]
         self._medians = {
             slit.segments[0].slit: [
-                MedianWriter(slit, i, folder / _median_name(name, slit)) for i, name in enumerate(names)
+                MedianWriter(slit, i, folder / _median_name(name, slit)) for i, name in names.items()
             ]
             for slit in (slits if medians else ())
         }

@@ -180,9 +180,10 @@ def fit(
     reader: Reader,
     bad_pixels: NDArray[np.bool_] | None = None,
     workers: int = 1,
+    integrations: tuple[int, int] | None = None,
 ) -> TemplateFit:
     """
-    Fit the template to every integration of an exposure.
+    Fit the template to every integration of an exposure, each by itself.
 
     Parameters
     ----------
@@ -196,23 +197,26 @@ def fit(
         Pixels that the user calls bad.
     workers : int, optional
         Threads.
+    integrations : (int, int), optional
+        Half-open range of those that are fitted; all by default.
 
     Returns
     -------
     fit : TemplateFit
-        Of all integrations, without residuals; an integration that could not be fitted has a brightness of 1 and
+        Of these integrations, without residuals; an integration that could not be fitted has a brightness of 1 and
         nothing else.
     """
     rows = template.rows
     nx = exposure.nx
     per_integration = (rows.stop - rows.start) * nx * _BYTES_PER_SAMPLE
     step = max(1, _CHUNK_BYTES // per_integration)
+    first, last = (0, exposure.n_int) if integrations is None else integrations
     terms, noise = template.terms_at_pixels, template.noise.ravel()[template.pixels]
     inside = template.pixels - rows.start * nx
     top_bit = exposure.segments[0].planes["DQ"].top_bit
 
     def fit_chunk(start: int) -> TemplateFit:
-        stop = min(start + step, exposure.n_int)
+        stop = min(start + step, last)
         shape = (stop - start, rows.stop - rows.start, nx)
         raw = reader.read(start, stop, ("SCI", "ERR", "DQ"), rows)
         data, err, dq, mask = (np.empty(shape, kind) for kind in (np.float32, np.float32, np.uint32, np.bool_))
@@ -223,6 +227,6 @@ def fit(
         return fit_terms(terms, noise, *picked)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        parts = list(pool.map(fit_chunk, range(0, exposure.n_int, step)))
+        parts = list(pool.map(fit_chunk, range(first, last, step)))
     whole = TemplateFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
     return replace(whole, coefficients=_known(whole.coefficients))

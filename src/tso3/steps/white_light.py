@@ -21,11 +21,32 @@ from tso3.steps.white_light_range import Band, band, band_limits
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["CombinedCurve", "WhiteLightCurve", "band", "band_limits", "combine", "table"]
+__all__ = ["CombinedCurve", "CurvePart", "WhiteLightCurve", "band", "band_limits", "combine", "table"]
 
 
 Key = tuple[tuple[str, ...], int]
 """Exposure and number of the integration."""
+
+
+_COLUMNS = ("flux", "flux_error", "flat_error", "limit_variance", "n_valid", "missing_fraction")
+
+
+@dataclass(frozen=True)
+class CurvePart:
+    """
+    Some integrations of a light curve.
+
+    Attributes
+    ----------
+    start, stop : int
+        Half-open range of exposure indices.
+    values : dict of str to ndarray, shape (stop - start,)
+        By attribute of `WhiteLightCurve`.
+    """
+
+    start: int
+    stop: int
+    values: dict[str, NDArray[Any]]
 
 
 class WhiteLightCurve:
@@ -110,6 +131,15 @@ class WhiteLightCurve:
         self.flat_error[here] = np.sqrt(flat.variance)
         self.limit_variance[here] = ideal.variance * ideal.kept  # of the whole band: as if nothing were missing
         self.missing_fraction[here] = self._missing(spectra)
+
+    def part(self, start: int, stop: int) -> CurvePart:
+        """Return what is known of the integrations ``start`` to ``stop``."""
+        return CurvePart(start, stop, {name: getattr(self, name)[start:stop].copy() for name in _COLUMNS})
+
+    def put(self, part: CurvePart) -> None:
+        """Take what another curve of the same spectra knows of some integrations."""
+        for name, values in part.values.items():
+            getattr(self, name)[part.start : part.stop] = values
 
     def _missing(self, spectra: Spectra) -> NDArray[np.float64]:
         """Return the share of the light that is missing, samples that are not valid included."""

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "run": "tso3.pipeline",
+    "run_many": "tso3.observations",
     "RunResult": "tso3.result",
     "open_spectra": "tso3.io.spectra_dataset",
     "Parameters": "tso3.parameters",
@@ -35,6 +36,7 @@ __all__ = [
     "open_spectra",
     "preset",
     "run",
+    "run_many",
     "simulate",
 ]
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from tso3 import simulate
     from tso3.errors import InputError, OutputError, ParameterError, ReferenceFileError, Tso3Error, Tso3Warning
     from tso3.io.spectra_dataset import open_spectra
+    from tso3.observations import run_many
     from tso3.parameters import Parameters, preset
     from tso3.pipeline import run
     from tso3.result import RunResult

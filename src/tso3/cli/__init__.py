@@ -128,7 +128,7 @@ def _run(
     """
     from tso3.cli.run import Request, run_and_report
 
-    run_and_report(
+    code = run_and_report(
         Request(
             inputs=inputs,
             output_dir=output_dir,
@@ -148,6 +148,8 @@ def _run(
             verbose=verbose,
         )
     )
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command("demo")

@@ -15,9 +15,10 @@ from tso3.errors import Tso3Warning
 from tso3.progress import Progress, make_progress
 
 if TYPE_CHECKING:
+    from tso3.parameters import Parameters
     from tso3.result import RunResult
 
-__all__ = ["Request", "run_and_report", "running"]
+__all__ = ["Request", "reduce_one", "run_and_report", "running", "tell_late"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Request:
     verbose: bool = False
 
 
-def run_and_report(request: Request) -> RunResult:
+def run_and_report(request: Request) -> int:
     """
-    Run the pipeline, with a display, and print the summary.
+    Run the pipeline, with a display, and print the summary: of one observation, or a line for each of several.
 
     Parameters
     ----------
@@ -54,8 +55,8 @@ def run_and_report(request: Request) -> RunResult:
 
     Returns
     -------
-    result : RunResult
-        What `tso3.run` gave.
+    code : int
+        0, or 2 if some of several observations failed.
 
     Raises
     ------
@@ -69,31 +70,85 @@ def run_and_report(request: Request) -> RunResult:
         if request.verbose:
             for step, values in parameters.model_dump().items():
                 progress.message(f"{step}: " + ", ".join(f"{name}={value}" for name, value in values.items()))
-        import tso3
+        from tso3.observations import check_options, find_observations
 
-        result = tso3.run(
-            request.inputs,
-            request.output_dir,
-            preset=preset,
-            parameters=parameters,
-            overrides=request.overrides,
-            integrations=request.integrations,
-            times=request.times,
-            bad_pixels=request.bad_pixels,
-            max_memory=request.max_memory,
-            workers=request.workers,
-            block_size=request.block_size,
-            progress=progress,
-        )
-        figures = _draw(result, request.mid_transit) if request.figure else []
+        sources = find_observations(request.inputs)
+        options = _options(request, preset, parameters)
+        if len(sources) == 1:
+            result, figures = reduce_one(request, sources[0].inputs, options, progress)
+        else:
+            check_options(request.output_dir, **options)
+    if len(sources) > 1:
+        from tso3.cli.many import run_several
+
+        return run_several(request, sources, options)
     if not request.quiet:
         from tso3.cli.summary import print_summary
 
         print_summary(result, figures=figures, preset=preset)
+    tell_late(result, shown)
+    return 0
+
+
+def _options(request: Request, preset: str, parameters: Parameters) -> dict[str, Any]:
+    """Return the arguments of `tso3.run` that hold for every observation."""
+    return {
+        "preset": preset,
+        "parameters": parameters,
+        "overrides": request.overrides,
+        "integrations": request.integrations,
+        "times": request.times,
+        "bad_pixels": request.bad_pixels,
+        "max_memory": request.max_memory,
+        "workers": request.workers,
+        "block_size": request.block_size,
+    }
+
+
+def reduce_one(
+    request: Request, inputs: Sequence[Path], options: dict[str, Any], progress: Progress
+) -> tuple[RunResult, list[Path]]:
+    """
+    Reduce one observation, and draw its figures if they were asked for.
+
+    Parameters
+    ----------
+    request : Request
+        What was typed.
+    inputs : sequence of Path
+        The association or files of the observation.
+    options : dict
+        Arguments of `tso3.run`.
+    progress : Progress
+        The display.
+
+    Returns
+    -------
+    result : RunResult
+        What `tso3.run` gave.
+    figures : list of Path
+        What was drawn.
+    """
+    import tso3
+
+    result = tso3.run(inputs, request.output_dir, **options, progress=progress)
+    return result, _draw(result, request.mid_transit) if request.figure else []
+
+
+def tell_late(result: RunResult, shown: set[str]) -> None:
+    """
+    Write the warnings of a run that its display has not shown.
+
+    Parameters
+    ----------
+    result : RunResult
+        Has all warnings of the run.
+    shown : set of str
+        Those that were shown, each in one line.
+    """
     for text in result.warnings:
         if " ".join(text.split()) not in shown:
             sys.stderr.write(f"tso3: warning: {text}\n")
-    return result
 
 
 def _draw(result: RunResult, mid_transit: float | None) -> list[Path]:
@@ -104,7 +159,9 @@ def _draw(result: RunResult, mid_transit: float | None) -> list[Path]:
 
 
 @contextmanager
-def running(*, quiet: bool = False, verbose: bool = False) -> Iterator[tuple[Progress, set[str]]]:
+def running(
+    *, quiet: bool = False, verbose: bool = False, observation: str | None = None
+) -> Iterator[tuple[Progress, set[str]]]:
     """
     Give a display while the work is done, and show each warning on it, once and in one line.
 
@@ -114,6 +171,8 @@ def running(*, quiet: bool = False, verbose: bool = False) -> Iterator[tuple[Pro
         No display; warnings go to standard error all the same.
     verbose : bool, optional
         Show the warnings of other packages too.
+    observation : str, optional
+        Name put before each warning, where there are several observations.
 
     Yields
     ------
@@ -138,6 +197,7 @@ def running(*, quiet: bool = False, verbose: bool = False) -> Iterator[tuple[Pro
             if text in shown or not (ours or verbose):
                 return
             shown.add(text)
+            text = text if observation is None else f"{observation}: {text}"
             text = f"tso3: warning: {text}" if ours else f"{category.__name__}: {text}"
             if quiet:
                 sys.stderr.write(f"{text}\n")

@@ -1,4 +1,4 @@
-"""The table at the end of ``tso3 run``."""
+"""What ``tso3 run`` prints at the end: tables for one observation, a line for each of several."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tso3.observations import Outcome
     from tso3.result import RunResult
 
-__all__ = ["print_summary"]
+__all__ = ["heading", "line", "print_summary", "totals"]
 
 
 def print_summary(
@@ -81,6 +82,104 @@ def _products(result: RunResult, figures: Sequence[Path]) -> Table:
             table.add_row(kind, str(path))
     table.add_row("")
     return table
+
+
+def heading(width: int) -> str:
+    """
+    Return the heading above the lines of several observations.
+
+    Parameters
+    ----------
+    width : int
+        Characters of the longest name.
+
+    Returns
+    -------
+    text : str
+        One line.
+    """
+    return _columns(("observation", "mode", "integ.", "flagged", "scatter", "limit [ppm]", "time"), width)
+
+
+def line(outcome: Outcome, width: int) -> str:
+    """
+    Return the line of one of several observations.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What became of it.
+    width : int
+        Characters of the longest name.
+
+    Returns
+    -------
+    text : str
+        Name, mode, integrations, flagged pixels, scatter and photon limit of the exposures [ppm], and time; or the
+        name, ``failed`` and why.
+    """
+    result = outcome.result
+    if result is None:
+        return f"{outcome.name:<{width}}  failed: {' '.join(str(outcome.error).split())}"
+    numbers = (
+        result.exp_type,
+        f"{result.n_int}",
+        f"{result.n_flagged}",
+        _several([exposure.scatter_ppm for exposure in result.exposures]),
+        _several([exposure.limit_ppm for exposure in result.exposures]),
+        _duration(result.seconds),
+    )
+    return _columns((outcome.name, *numbers), width)
+
+
+def totals(outcomes: Sequence[Outcome], n_sources: int, output_dir: Path, preset: str) -> str:
+    """
+    Return the last line of several observations.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Of those that have ended.
+    n_sources : int
+        How many there were to reduce.
+    output_dir : Path
+        Folder of the products.
+    preset : str
+        Name of the preset in force.
+
+    Returns
+    -------
+    text : str
+        How many were reduced, failed, and were not begun or finished, and what the others took.
+    """
+    results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    counts = [f"{len(results)} of {n_sources} observations reduced"]
+    if failed := len(outcomes) - len(results):
+        counts.append(f"{failed} failed")
+    if left := n_sources - len(outcomes):
+        counts.append(f"{left} not finished")
+    if not results:
+        return ", ".join(counts)
+    warned = sum(len(result.warnings) for result in results)
+    peak = max(result.peak_memory for result in results)
+    return (
+        f"{', '.join(counts)}: {sum(result.n_int for result in results)} integrations in"
+        f" {_duration(sum(result.seconds for result in results))}, peak memory {peak / 2**20:.0f} MiB, preset {preset},"
+        f" products in {output_dir}" + (f"; warnings, see above: {warned}" if warned else "")
+    )
+
+
+def _columns(cells: Sequence[str], width: int) -> str:
+    name, mode, *numbers = cells
+    return f"{name:<{width}}  {mode:<17}" + "".join(f"{text:>12}" for text in numbers)
+
+
+def _several(values: Sequence[float]) -> str:
+    """Return the number of one exposure, of two, or the range of many."""
+    known = [value for value in values if math.isfinite(value)]
+    if len(values) < 3:
+        return "/".join(_number(value) for value in values)
+    return f"{_number(min(known))}-{_number(max(known))}" if known else _number(math.nan)
 
 
 def _number(value: float) -> str:

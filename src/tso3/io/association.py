@@ -66,9 +66,9 @@ def expand_inputs(inputs: str | Path | Sequence[str | Path]) -> Given:
     Parameters
     ----------
     inputs : path-like or sequence of path-like
-        Associations (``.json``), or FITS files; patterns (``data/*_asn.json``, ``data/*_calints.fits``) and folders stand
-        for many. A folder is its ``*_asn.json`` of type ``tso3``; only if it has none, its ``*_calints.fits``, else its
-        ``*_crfints.fits``, else its ``*_x1dints.fits``. What is given twice counts once.
+        Associations (``.json``), or FITS files; patterns (``data/*_asn.json``, ``data/*_calints.fits``) and folders
+        stand for many. A folder is its ``*_asn.json`` of type ``tso3``; only if it has none, its ``*_calints.fits``,
+        else its ``*_crfints.fits``, else its ``*_x1dints.fits``. What is given twice counts once.
 
     Returns
     -------

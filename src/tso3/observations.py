@@ -26,7 +26,7 @@ class Source:
     Attributes
     ----------
     name : str
-        Its product name; that of the association's file if this cannot be read; for files what their names share.
+        Its product name; the name of the association's file if there is an error; for files what their names share.
     inputs : tuple of Path
         What `tso3.run` takes: the association, or the files.
     error : Tso3Error or None
@@ -192,7 +192,6 @@ def _source(path: Path, owners: dict[str, Path]) -> Source:
             association = read_association(path)
     except InputError as error:
         return Source(path.name, (path,), _without_frames(error))
-    name = str(association.product_name)
     products = _product_names(association)
     taken = next((product for product in products if product in owners), None)
     if taken is not None:
@@ -200,9 +199,9 @@ def _source(path: Path, owners: dict[str, Path]) -> Source:
             f"would write {taken} in the place of that of {owners[taken]}; run it alone, with another output folder",
             path,
         )
-        return Source(name, (path,), error)
+        return Source(path.name, (path,), error)
     owners.update(dict.fromkeys(products, path))
-    return Source(name, (path,))
+    return Source(str(association.product_name), (path,))
 
 
 def _product_names(association: Association) -> list[str]:

@@ -66,7 +66,8 @@ def run_several(request: Request, sources: Sequence[Source], options: dict[str, 
         _say(request, totals(outcomes, len(sources), request.output_dir, options["preset"]))
     failed = [outcome.name for outcome in outcomes if outcome.error is not None]
     if failed:
-        sys.stderr.write(f"tso3: error: {len(failed)} of {len(sources)} observations failed: {', '.join(failed)}\n")
+        names = ", ".join(failed[:3]) + (f" and {len(failed) - 3} more" if failed[3:] else "")
+        sys.stderr.write(f"tso3: error: {len(failed)} of {len(sources)} observations failed: {names}\n")
     return 2 if failed else 0
 
 

@@ -300,7 +300,7 @@ def _expand(item: str | Path) -> list[Path]:
     kept = _of_stage_3(associations, item)
     found = [each for each in matched if each in kept or not _is_json(each)]
     if not found:
-        raise InputError(f"none of the {len(matched)} associations that match is of type 'tso3'", item)
+        raise InputError("no association that matches this pattern is of type 'tso3'", item)
     return found
 
 

@@ -30,7 +30,6 @@ from tso3.io.segment import Segment
 __all__ = ["CrfintsRecord", "CrfintsWriter", "crfints_name"]
 
 _CHUNK = 16 * 2**20
-_WORTH_FLUSHING = 2**20
 
 
 def crfints_name(segment: Segment, asn_id: str | None = None) -> str:
@@ -202,17 +201,16 @@ class CrfintsWriter:
         frame = segment.ny * row
         offset += i_first * frame + low * row
         flat = part.reshape(-1).view(np.uint8).data
-        if part.shape[1] == segment.ny:
-            self._pwrite(flat, offset)
-            return
         size = part.shape[1] * row
-        for i in range(part.shape[0]):
-            self._pwrite(flat[i * size : (i + 1) * size], offset + i * frame)
+        if size == frame:
+            self._pwrite(flat, offset)
+        else:
+            for i in range(part.shape[0]):
+                self._pwrite(flat[i * size : (i + 1) * size], offset + i * frame)
+        begin_flush(self._descriptor, offset, (part.shape[0] - 1) * frame + size)  # little is left for the end
 
     def _pwrite(self, data: memoryview | bytes, offset: int) -> None:
         write_at(self._descriptor, data, offset, self.path)
-        if len(data) >= _WORTH_FLUSHING:  # so that little is left to flush at the end
-            begin_flush(self._descriptor, offset, len(data))
 
     def _flush(self) -> None:
         """Begin to flush while other segments are still being computed; errors are kept for the end."""

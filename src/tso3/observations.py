@@ -95,7 +95,7 @@ def run_many(
 
 def reduce_all(
     sources: Sequence[Source],
-    reduce: Callable[[Source], RunResult],
+    reduce: Callable[[Source], RunResult | None],
     told: Callable[[Outcome], None] | None = None,
 ) -> tuple[Outcome, ...]:
     """
@@ -126,7 +126,7 @@ def reduce_all(
     return tuple(outcomes[index] for index in range(len(sources)))
 
 
-def _attempt(source: Source, reduce: Callable[[Source], RunResult]) -> Outcome:
+def _attempt(source: Source, reduce: Callable[[Source], RunResult | None]) -> Outcome:
     """Reduce one observation; its error keeps no frames, whose arrays would stay in memory."""
     try:
         return Outcome(source.name, reduce(source))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tso3.cli.run import running
+from tso3.errors import Tso3Error
 
 if TYPE_CHECKING:
     from tso3.io.exposure import Observation
     from tso3.io.references import Reference, References
+    from tso3.observations import Source
 
 __all__ = ["Choice", "choices", "show"]
 
@@ -80,7 +82,7 @@ def _choice(kind: str, exp_type: str, reference: Reference) -> Choice:
 
 def show(inputs: Sequence[str], overrides: Mapping[str, Path]) -> None:
     """
-    Print which references would be used; nothing is reduced or written.
+    Print which references would be used for each observation; nothing is reduced or written.
 
     Parameters
     ----------
@@ -92,19 +94,30 @@ def show(inputs: Sequence[str], overrides: Mapping[str, Path]) -> None:
     Raises
     ------
     Tso3Error
-        If the inputs cannot be used, or a reference that was given does not exist.
+        If the inputs cannot be used, or a reference that was given does not exist; with several observations, after
+        what was found for the others is printed.
     """
+    with running(quiet=True):
+        from tso3.observations import find_observations, reduce_all
+
+        sources = find_observations(list(inputs))
+        failed = [each.error for each in reduce_all(sources, lambda one: _show(one, overrides)) if each.error]
+    if failed:
+        raise failed[0] if len(failed) == 1 else Tso3Error("\n".join(str(error) for error in failed))
+
+
+def _show(source: Source, overrides: Mapping[str, Path]) -> None:
+    """Print which references would be used for one observation."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    with running(quiet=True):
-        from tso3.io.exposure import read_observation
-        from tso3.io.reference_kinds import KINDS
-        from tso3.io.references import find_references
+    from tso3.io.exposure import read_observation
+    from tso3.io.reference_kinds import KINDS
+    from tso3.io.references import find_references
 
-        observation = read_observation(list(inputs))
-        references = find_references(observation, overrides)
+    observation = read_observation(source.inputs)
+    references = find_references(observation, overrides)
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
     console.print(f"{observation.product_name}: {' '.join(_configuration(observation))}", soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)

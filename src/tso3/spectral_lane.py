@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +12,107 @@ from tso3.core.block import Block
 from tso3.errors import ParameterError
 from tso3.io.reader import Reader
 from tso3.lane import Lane, mean
+from tso3.recipe import Recipe, Rows, Segments
 from tso3.steps import extract_1d, pixel_replace, soss_frames, white_light
 from tso3.stream import ExposureStream
 
 if TYPE_CHECKING:
-    from tso3.io.x1dints import SpectrumPlan, X1dintsWriter
+    from tso3.io.x1dints import SpectrumPlan
 
-__all__ = ["SpectralLane"]
+__all__ = ["SpectralLane", "SpectralRecipe"]
 
 _RESULT_COLUMNS = 60
 _REPLACED_BYTES = 6 * 4 + 8  # planes of a block again, and masks
+
+
+@dataclass(frozen=True)
+class SpectralRecipe(Recipe):
+    """
+    How blocks become spectra and sums of them.
+
+    Attributes
+    ----------
+    plans : tuple of Extract1DPlan
+        One for each spectrum in the exposure (order or channel); empty if nothing is extracted.
+    replacement : PixelReplacePlan or None
+        How bad pixels are replaced before.
+    frames : SossFrames or None
+        What is done to the images of SOSS.
+    curves : tuple of WhiteLightCurve
+        One for each of ``plans``.
+    """
+
+    plans: tuple[extract_1d.Extract1DPlan, ...] = ()
+    replacement: pixel_replace.PixelReplacePlan | None = None
+    frames: soss_frames.SossFrames | None = None
+    curves: tuple[white_light.WhiteLightCurve, ...] = ()
+
+    @property
+    def keep_err(self) -> bool:
+        """Whether `consume` reads ``err`` and ``dq``."""
+        return self.replacement is not None or self.frames is not None
+
+    @property
+    def used_rows(self) -> slice:
+        """Rows of the apertures and the backgrounds."""
+        if not self.plans:
+            return slice(0, 0)
+        if self.keep_err:
+            return slice(0, self.exposure.ny)
+        return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the spectra of one integration, of the sums that they are made from, and of replaced planes."""
+        spectra = max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
+        spectra += max((plan.turned_bytes for plan in self.plans), default=0)
+        copies = (self.replacement is not None) + (self.frames is not None)
+        copied = copies * self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
+        return spectra + copied
+
+    def gather(self, segments: Segments) -> Curves:
+        """Return what takes up the light of blocks."""
+        return Curves(self.curves, segments)
+
+    def consume(self, block: Block, gathered: Curves, rows: Rows | None) -> None:
+        """Replace bad pixels if asked to, extract one block, write its rows, and add it to the light curves."""
+        if self.plans:
+            block = self.replaced(block)
+        if self.frames is not None:
+            block = soss_frames.run(self.frames, block)
+        for plan, curve in zip(self.plans, gathered.curves, strict=True):
+            if rows is None:
+                raise RuntimeError("spectra without a product to write them to")
+            spectra = extract_1d.run(plan, block)
+            curve.add(spectra)
+            if isinstance(block, soss_frames.SossBlock):
+                spectra = soss_frames.finished(plan, block, spectra)
+            rows.write(self.exposure.name, spectra)
+
+    def replaced(self, block: Block) -> Block:
+        """Return a block with its bad pixels replaced, if they are to be."""
+        return block if self.replacement is None else pixel_replace.run(self.replacement, block)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """
+    Light curves that take up the light of some segments.
+
+    Attributes
+    ----------
+    curves : tuple of WhiteLightCurve
+        One for each spectrum.
+    segments : Segments
+        Which.
+    """
+
+    curves: tuple[white_light.WhiteLightCurve, ...]
+    segments: Segments
+
+    def result(self) -> tuple[white_light.CurvePart, ...]:
+        """Return the numbers of the integrations of these segments."""
+        return tuple(curve.part(self.segments.start, self.segments.stop) for curve in self.curves)
 
 
 class SpectralLane(Lane):
@@ -29,22 +121,15 @@ class SpectralLane(Lane):
 
     Attributes
     ----------
-    plans : tuple of Extract1DPlan
-        One for each spectrum in the exposure (order or channel); empty if nothing is extracted.
     curves : tuple of WhiteLightCurve
-        One for each of ``plans``.
-    writer : X1dintsWriter or None
-        The product of spectra, set before `run`.
+        One for each spectrum; filled by `absorb`.
     """
 
-    writer: X1dintsWriter | None = None
+    recipe: SpectralRecipe
 
     def prepare(self, reader: Reader) -> None:
         """Plan the extraction; where the archive looks at the first integration of a segment, do so."""
-        self.plans: tuple[extract_1d.Extract1DPlan, ...] = ()
-        self.curves: tuple[white_light.WhiteLightCurve, ...] = ()
-        self.replacement: pixel_replace.PixelReplacePlan | None = None
-        self.frames: soss_frames.SossFrames | None = None
+        self.recipe = SpectralRecipe(self.exposure, self.outliers, self.bad_pixels, self.fixed_bytes)
         parameters = self.setting.parameters
         if parameters.extract_1d.skip:
             return
@@ -56,31 +141,51 @@ class SpectralLane(Lane):
                 " white_light.missing = drop as well, or a sample of at least 1",
                 "survey.n_sample",
             )
-        self.plans = extract_1d.prepare(
-            self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom
-        )
-        self.replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, self.plans)
-        self._prepare_soss(reader)
-        self.keep_err = self.replacement is not None or self.frames is not None
-        if any(plan.needs_first for plan in self.plans):
-            stream = self.stream(reader)
+        plans = extract_1d.prepare(self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom)
+        replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, plans)
+        self.recipe = recipe = replace(self.recipe, plans=plans, replacement=replacement)
+        self.recipe = recipe = replace(recipe, frames=self._frames(reader))
+        if any(plan.needs_first for plan in plans):
+            stream = recipe.stream(reader)
             starts = enumerate(start for start, _ in self.exposure.segment_bounds)
-            first = {k: self._replaced(stream.single(start, start + 1)) for k, start in starts}
-            self.plans = tuple(extract_1d.with_first_integrations(plan, first) for plan in self.plans)
-        self.curves = tuple(self._curve(plan) for plan in self.plans)
+            first = {k: recipe.replaced(stream.single(start, start + 1)) for k, start in starts}
+            plans = tuple(extract_1d.with_first_integrations(plan, first) for plan in plans)
+        self.recipe = replace(recipe, plans=plans, curves=tuple(self._curve(plan) for plan in plans))
 
-    def _prepare_soss(self, reader: Reader) -> None:
+    @property
+    def plans(self) -> tuple[extract_1d.Extract1DPlan, ...]:
+        """What is extracted: one plan for each spectrum."""
+        return self.recipe.plans
+
+    @property
+    def curves(self) -> tuple[white_light.WhiteLightCurve, ...]:
+        """The light curves, one for each of `plans`."""
+        return self.recipe.curves
+
+    def absorb(self, segments: Segments, gathered: tuple[white_light.CurvePart, ...]) -> None:
+        """Take the light of some segments."""
+        for curve, part in zip(self.curves, gathered, strict=True):
+            curve.put(part)
+
+    def _frames(self, reader: Reader) -> soss_frames.SossFrames | None:
         """Look at whole segments of SOSS where the parameters ask for what the archive does to its images."""
         if self.exposure.mode.exp_type != "NIS_SOSS" or not self.plans:
-            return
+            return None
 
-        def read(start: int, stop: int, rows: slice) -> Block:
-            stream = ExposureStream(
-                self.exposure, reader, self.outliers, used_rows=rows, keep_err=True, bad_pixels=self.bad_pixels
-            )
-            return self._replaced(stream.single(start, stop))
+        recipe, whole = self.recipe, slice(0, self.exposure.ny)
+        stream = ExposureStream(
+            self.exposure, reader, self.outliers, used_rows=whole, keep_err=True, bad_pixels=self.bad_pixels
+        )
 
-        self.frames = soss_frames.prepare(self.exposure, self.setting.parameters.extract_1d, read)
+        def read(start: int, stop: int, rows: slice) -> soss_frames.Flagged:
+            if recipe.replacement is None:
+                return stream.flagged(start, stop, rows)
+            block = recipe.replaced(stream.single(start, stop))
+            assert block.err is not None
+            return block.data[:, rows], block.err[:, rows]
+
+        parameters, workers = self.setting.parameters.extract_1d, self.setting.limits.workers
+        return soss_frames.prepare(self.exposure, parameters, read, workers)
 
     def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
         """Return the empty light curve of a spectrum, within the wavelength range of its own order."""
@@ -94,44 +199,11 @@ class SpectralLane(Lane):
         return white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, band, expected)
 
     @property
-    def used_rows(self) -> slice:
-        """Rows of the apertures and the backgrounds."""
-        if not self.plans:
-            return slice(0, 0)
-        if self.replacement is not None or self.frames is not None:
-            return slice(0, self.exposure.ny)
-        return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
-
-    @property
-    def result_bytes(self) -> int:
-        """Bytes of the spectra of one integration, of the sums that they are made from, and of replaced planes."""
-        spectra = max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
-        spectra += max((plan.turned_bytes for plan in self.plans), default=0)
-        copies = (self.replacement is not None) + (self.frames is not None)
-        copied = copies * self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
-        return spectra + copied
-
-    @property
     def spectrum_plans(self) -> list[SpectrumPlan]:
         """What the product of spectra will hold of this exposure."""
         from tso3.io.x1dplan import SpectrumPlan
 
         return [SpectrumPlan(self.exposure, plan.header, plan.wavelength) for plan in self.plans]
-
-    def consume(self, block: Block) -> None:
-        """Replace bad pixels if asked to, extract one block, write its rows, and add it to the light curves."""
-        if self.plans:
-            block = self._replaced(block)
-        if self.frames is not None:
-            block = soss_frames.run(self.frames, block)
-        for plan, curve in zip(self.plans, self.curves, strict=True):
-            if self.writer is None:
-                raise RuntimeError("spectra without a product to write them to")
-            spectra = extract_1d.run(plan, block)
-            curve.add(spectra)
-            if isinstance(block, soss_frames.SossBlock):
-                spectra = soss_frames.finished(plan, block, spectra)
-            self.writer.write(self.exposure.name, spectra)
 
     def apertures(self) -> dict[str, Any]:
         """Return the weights of every spectrum's aperture."""
@@ -146,9 +218,6 @@ class SpectralLane(Lane):
             name = f"order {header.spectral_order}" if several_orders else header.slit_name or "aperture"
             weights[name if len(self.plans) > 1 else "aperture"] = whole
         return {"apertures": weights}
-
-    def _replaced(self, block: Block) -> Block:
-        return block if self.replacement is None else pixel_replace.run(self.replacement, block)
 
     def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """Return the white light of the first spectrum that its range does not miss."""

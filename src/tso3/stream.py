@@ -238,6 +238,26 @@ class ExposureStream:
             self._run_tile(state, slice(low, min(low + rows, self.used[1])), dry=True)
         return state.block()
 
+    def flagged(self, start: int, stop: int, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """
+        Return values and errors of some rows, NaN where a sample is bad or an outlier; nothing is written or counted.
+
+        They are views of buffers that the next call in the same thread uses again.
+        """
+        first, last = self.reach(start, stop)
+        raw, stack = self._read(first, last, rows)
+        own = slice(start - first, stop - first)
+        own_raw = {name: plane[own] for name, plane in raw.items()} | self._read_variances(start, stop, rows)
+        bad = bad_mask(own_raw, out=self._scratch.get("bad", own_raw["SCI"].shape, np.bool_))
+        if self.bad_pixels is not None:
+            bad |= self.bad_pixels[rows]
+        if self.outliers is not None:
+            bad |= outlier_detection.run(self.outliers, stack, first, start, stop, rows).outlier
+        data, err = stack[0][own], stack[1][own]
+        data[bad] = np.nan
+        err[bad] = np.nan
+        return data, err
+
     def _open(self, start: int, stop: int) -> _OpenBlock:
         return _OpenBlock(start, stop, self._pool.take(self.exposure.ny, self.exposure.nx))
 

@@ -109,6 +109,9 @@ def opened_asdf(path: str | Path, kind: str, error: type[Tso3Error] = ReferenceF
     import yaml
     from asdf.exceptions import AsdfWarning, ValidationError
 
+    from tso3.io.asdfplugins import load_plugins
+
+    load_plugins()
     with guarded(path, f"cannot be read as ASDF, so it is no {kind}", error), warnings.catch_warnings():
         warnings.simplefilter("ignore", AsdfWarning)  # what is not understood is not needed, or is missed below
         try:

@@ -7,6 +7,7 @@ Each choice is a parameter of extract_1d: ``soss_infill``, ``soss_background`` a
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,9 @@ __all__ = ["SossBlock", "SossFrames", "finished", "prepare", "run"]
 _TILE_BYTES = 96 * 2**20
 _BYTES_PER_SAMPLE = 40
 
-Read = Callable[[int, int, slice], Block]
-"""Gives integrations (from, to) of the exposure, flagged, with ``err``; only some rows are defined."""
+Flagged = tuple[NDArray[np.float32], NDArray[np.float32]]
+Read = Callable[[int, int, slice], Flagged]
+"""Gives values and errors of integrations (from, to) in some rows, NaN where a sample is bad; called by threads."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,14 @@ class SossBlock(Block):
     level : ndarray of float32 or None, shape (n_int, nx)
         Background that was subtracted; None if `extract_1d` fits it.
     total : ndarray of float32 or None, shape (n_int, ny, nx)
-        Total variance of every sample; None if its components are used.
+        Total variance of every sample, NaN where its value is; None if its components are used.
     """
 
     level: NDArray[np.float32] | None = None
     total: NDArray[np.float32] | None = None
 
 
-def prepare(exposure: Exposure, parameters: Extract1D, read: Read) -> SossFrames | None:
+def prepare(exposure: Exposure, parameters: Extract1D, read: Read, workers: int = 1) -> SossFrames | None:
     """
     Return what is done to the images of an exposure, None if nothing is.
 
@@ -93,6 +95,8 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read) -> SossFrames
         The step's parameters.
     read : callable
         Reads flagged integrations; with ``soss_infill = median`` every segment is read once, in tiles of rows.
+    workers : int, optional
+        Threads that do so.
 
     Returns
     -------
@@ -108,15 +112,7 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read) -> SossFrames
     for start, stop in exposure.segment_bounds:
         never = reference_pixels(exposure, start)
         if infill:
-            rows = max(1, _TILE_BYTES // ((stop - start) * exposure.nx * _BYTES_PER_SAMPLE))
-            for low in range(0, exposure.ny, rows):
-                tile = slice(low, min(low + rows, exposure.ny))
-                block = read(start, stop, tile)
-                assert block.err is not None
-                filled = fill_in_time(block.data[:, tile], block.err[:, tile])
-                never[tile] |= filled.never
-                pixel = filled.pixel + low * exposure.nx
-                parts.append((filled.integration + start, pixel, filled.value, filled.error))
+            parts += _fill_segment(exposure, (start, stop), read, never, workers)
         masked.append(never)
     integration, pixel, value, error = _joined(parts)
     order = np.lexsort((pixel, integration))
@@ -130,6 +126,23 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read) -> SossFrames
         value=value[order],
         error=error[order],
     )
+
+
+def _fill_segment(
+    exposure: Exposure, bounds: tuple[int, int], read: Read, never: NDArray[np.bool_], workers: int
+) -> list[_Part]:
+    """Return what the missing samples of a segment are replaced by; mark in ``never`` the pixels without any valid."""
+    start, stop = bounds
+    step = max(1, _TILE_BYTES // ((stop - start) * exposure.nx * _BYTES_PER_SAMPLE * workers))
+
+    def fill(low: int) -> _Part:
+        tile = slice(low, min(low + step, exposure.ny))
+        filled = fill_in_time(*read(start, stop, tile))
+        never[tile] |= filled.never
+        return filled.integration + start, filled.pixel + low * exposure.nx, filled.value, filled.error
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="tso3-soss") as pool:
+        return list(pool.map(fill, range(0, exposure.ny, step)))
 
 
 _Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
@@ -151,17 +164,17 @@ def run(frames: SossFrames, block: Block) -> SossBlock:
     frames : SossFrames
         Of its exposure.
     block : Block
-        With ``err``. Not modified.
+        With ``err``. Its arrays are modified: whole frames are too large to be copied for nothing.
 
     Returns
     -------
     block : SossBlock
-        A copy.
+        With the same arrays.
     """
     assert block.err is not None
-    data, err = block.data.copy(), block.err.copy()
+    data, err = block.data, block.err
     variances = {name: getattr(block, name) for name in ("var_poisson", "var_rnoise", "var_flat")}
-    variances = {name: None if plane is None else plane.copy() for name, plane in variances.items()}
+    total = np.empty_like(err) if frames.linear else None
     level = np.zeros((block.n_int, data.shape[2]), np.float32)
     for k in range(block.n_int):
         i_int = block.start + k
@@ -180,9 +193,10 @@ def run(frames: SossFrames, block: Block) -> SossBlock:
             level[k] = clipped_background(image, frames.masked[segment] | np.isnan(data[k]))
             data[k] -= level[k]
         data[k][frames.masked[segment]] = np.nan
-    return SossBlock(
-        block.start, data, err, block.dq, block.mask, **variances, level=level, total=err**2 if frames.linear else None
-    )
+        if total is not None:
+            np.multiply(err[k], err[k], out=total[k])
+            total[k][~np.isfinite(data[k])] = np.nan
+    return SossBlock(block.start, data, err, block.dq, block.mask, **variances, level=level, total=total)
 
 
 def finished(plan: Extract1DPlan, block: SossBlock, spectra: Spectra) -> Spectra:
@@ -213,8 +227,7 @@ def finished(plan: Extract1DPlan, block: SossBlock, spectra: Spectra) -> Spectra
         for name in ("bkgd_error", "bkgd_var_poisson", "bkgd_var_rnoise", "bkgd_var_flat"):
             changes[name] = nothing
     if block.total is not None:
-        total = np.where(np.isfinite(block.data), block.total, np.float32(np.nan))
-        variance = box_extract(plan.box, total).flux[:, plan.columns]
+        variance = box_extract(plan.box, block.total).flux[:, plan.columns]
         changes["flux_error"] = np.sqrt(variance) * calibration
         for name in ("flux_var_poisson", "flux_var_rnoise", "flux_var_flat"):
             changes[name] = nothing

@@ -30,7 +30,8 @@ _Inputs = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT",
-        help="An association (JSON), or files, folders or quoted globs of *_calints, *_crfints or *_x1dints.fits.",
+        help="Associations (JSON), each an observation, or folders or quoted globs of them; or the *_calints, *_crfints"
+        " or *_x1dints.fits of one observation. A folder is its associations of type tso3, without any its files.",
     ),
 ]
 _Output = Annotated[Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder of the products.")]
@@ -122,9 +123,11 @@ def _run(
     overrides: dict[str, Path],
 ) -> None:
     """
-    Reduce one observation: flag outliers, extract spectra or photometry, make the white light.
+    Reduce observations: flag outliers, extract spectra or photometry, make the white light.
 
     Parameters come from, in rising order: the preset, tso3.toml, pars-*.asdf, --set. `tso3 params` lists them.
+    Several observations are reduced one after the other; one that fails does not stop the others. The exit code is 0,
+    2 if an observation failed or something given cannot be used, 130 after an interruption.
     """
     from tso3.cli.run import Request, run_and_report
 
@@ -245,7 +248,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     code : int
-        0 after success; 2 after a fault in what the user gave, told on standard error in one line for each fault;
+        0 after success; 2 after a fault in what the user gave, told on standard error in one line for each fault, also
+        if only some of several observations failed;
         130 after an interruption from the keyboard (143 or 129 if a batch system or a closed terminal ends the run:
         temporary files are removed). Any other error is a defect of tso3 and keeps its traceback.
 

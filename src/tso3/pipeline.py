@@ -18,8 +18,10 @@ from typing import Any
 
 from tso3 import __version__
 from tso3.config import resolve
+from tso3.crew import ThisProcess
 from tso3.engine import available_workers, parse_size
 from tso3.errors import OutputError, ParameterError, Tso3Warning
+from tso3.imaging_lane import ImagingLane
 from tso3.intake import in_use, take_in
 from tso3.io.badpixels import read_bad_pixels
 from tso3.io.catalog import write_catalog
@@ -31,9 +33,10 @@ from tso3.io.references import References, find_references
 from tso3.io.soss_defaults import built_in_ranges
 from tso3.io.wavelength_ranges import WavelengthRange
 from tso3.io.x1dints import x1dints_writer
-from tso3.lane import ImagingLane, Lane, Setting, run_lanes
+from tso3.lane import Lane, Setting, run_lanes
 from tso3.parameters import Parameters
 from tso3.progress import Progress, SilentProgress
+from tso3.recipe import Limits
 from tso3.result import RunResult
 from tso3.spectral_lane import SpectralLane
 from tso3.steps import tso_photometry, white_light, white_light_checks
@@ -106,6 +109,7 @@ def run(
         memory = parse_size(max_memory)
         threads = _checked("workers", workers, available_workers())
         _checked("block_size", block_size, 1)
+        limits = Limits(memory, threads, block_size)
         observation, settings = take_in(inputs, settings, integrations=integrations, times=times)
         given = overrides or {}
         references = in_use(observation, find_references(observation, given), given, settings, preset == "archive")
@@ -118,9 +122,8 @@ def run(
             references=references,
             wavelength_ranges=_ranges(observation, references, settings),
             bad_pixels=bad_pixels,
-            max_memory=memory,
-            workers=threads,
-            block_size=block_size,
+            limits=limits,
+            crew=ThisProcess(limits),
             progress=SilentProgress() if progress is None else progress,
         )
         lanes, products, table = _reduction(observation)(setting)
@@ -190,9 +193,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         provenance=_provenance(setting),
         files=setting.observation.paths,
     ) as writer:
-        for lane in lanes:
-            lane.writer = writer
-        run_lanes(lanes, _record(setting))
+        run_lanes(lanes, _record(setting), writer)
     white_light_checks.warn_if_empty(curves)
     products = _collected(lanes) | {"x1dints": [path]}
     table = None

@@ -201,7 +201,7 @@ def test_blocks_threads_and_order_make_no_difference(tmp_path, observation, plan
 
 
 def test_rows_in_pieces_of_the_buffer(tmp_path, observation, plans, product, monkeypatch):
-    monkeypatch.setattr("tso3.io.x1dints._BUFFER", 1)
+    monkeypatch.setattr("tso3.io.x1drows._BUFFER", 1)
     other = tmp_path / "other"
     other.mkdir()
     assert data_of(write(other, observation, plans)) == data_of(product)

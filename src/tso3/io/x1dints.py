@@ -21,9 +21,8 @@ Typical use (``pipeline``)::
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +33,7 @@ from numpy.typing import NDArray
 
 from tso3.errors import OutputError
 from tso3.io.atomic import atomic_path
-from tso3.io.disk import reserve, write_at
+from tso3.io.disk import begin_flush, reserve, write_at
 from tso3.io.exposure import Observation
 from tso3.io.fitsfile import padded
 from tso3.io.metadata import Blended, Member, Provenance, blend, cards_of
@@ -42,7 +41,8 @@ from tso3.io.schemas import Value
 from tso3.io.soss_product import extraction_values, stripe_times, unused_references
 from tso3.io.times import IntTimes
 from tso3.io.x1dplan import SpectrumPlan, TableSpec, plan_tables
-from tso3.io.x1dtable import ARCHIVE_COLUMNS, UNSIGNED, Column, asdf_datatype, row_dtype, source_type_column
+from tso3.io.x1drows import PartRows, RowsPart, RowUnit, RowWriter, copy_rows
+from tso3.io.x1dtable import ARCHIVE_COLUMNS, Column, asdf_datatype, source_type_column
 from tso3.io.x1dtree import asdf_bytes, link, link_to_array, product_tree, read_cal_logs, spectrum_entry
 from tso3.io.x1dunits import (
     Unit,
@@ -55,18 +55,6 @@ from tso3.io.x1dunits import (
 )
 
 __all__ = ["SpectrumPlan", "TableSpec", "X1dintsWriter", "companion_name", "plan_tables", "x1dints_writer"]
-
-_BUFFER = 2**21
-"""Bytes that are converted and written at a time: small enough to stay in the cache."""
-
-_TIME_COLUMNS = {
-    "MJD-BEG": "start_mjd_utc",
-    "MJD-AVG": "mid_mjd_utc",
-    "MJD-END": "end_mjd_utc",
-    "TDB-BEG": "start_bjd_tdb",
-    "TDB-MID": "mid_bjd_tdb",
-    "TDB-END": "end_bjd_tdb",
-}
 
 
 def x1dints_writer(
@@ -180,10 +168,9 @@ class X1dintsWriter:
         self._provenance = provenance
         self._with_source_type = source_type_column
         self._cal_logs = dict(cal_logs or {})
-        self._written = [np.zeros(table.n_int, dtype=np.bool_) for table in self._tables]
         self._units: list[Unit] = []
         self._offsets: list[int] = []
-        self._local = threading.local()
+        self._rows: RowWriter
         self._stack = ExitStack()
         self._descriptor = -1
 
@@ -224,22 +211,31 @@ class X1dintsWriter:
         ValueError
             If no table has such rows or such wavelengths.
         """
-        key, start = (name, spectra.header.slit_name, int(spectra.header.spectral_order)), int(spectra.start)
-        stop = start + spectra.flux.shape[0]
-        done = 0
-        for i, table in enumerate(self._tables):
-            first, last = max(start, table.start), min(stop, table.stop)
-            if table.key != key or first >= last:
-                continue
-            if spectra.flux.shape[1] != table.n_wave:
-                raise ValueError(f"{spectra.flux.shape[1]} wavelengths, but the table of {name} has {table.n_wave}")
-            self._write_rows(i, first - table.start, spectra, first - start, last - start)
-            done += last - first
-        if done != stop - start:
-            slit, order = key[1:]
-            raise ValueError(
-                f"integrations {start}-{stop - 1} of {name}, {slit}, order {order}, are not all in the tables"
-            )
+        self._rows.write(name, spectra)
+
+    @contextmanager
+    def opened(self, name: str, start: int, stop: int) -> Iterator[tuple[X1dintsWriter, None]]:
+        """Give this writer itself: rows go straight into the product, and nothing is left to be taken."""
+        yield self, None
+
+    def parts(self, folder: Path) -> PartRows:
+        """Return what takes rows in other processes, into files in a folder."""
+        return PartRows(self._tables, self._rows.units, folder)
+
+    def take(self, part: RowsPart) -> None:
+        """
+        Copy the rows of a part into the product.
+
+        Parameters
+        ----------
+        part : RowsPart
+            What one of `parts` gave.
+        """
+        for piece in part.pieces:
+            unit = self._rows.units[piece.unit]
+            size = unit.row_bytes(self._tables[unit.spec])
+            copy_rows(part, piece, size, self._descriptor, unit.offset, self.path)
+            self._rows.written[unit.spec][piece.first : piece.last] = True
 
     def update(self, index: int, values: Mapping[str, Value]) -> None:
         """
@@ -258,30 +254,6 @@ class X1dintsWriter:
             raise ValueError(f"no place was reserved for {', '.join(sorted(unknown))}")
         self._tables[index].values.update(values)
 
-    def _write_rows(self, index: int, row: int, spectra: Any, first: int, last: int) -> None:
-        """Write rows of one table and of its companion."""
-        table = self._tables[index]
-        for unit, offset in zip(self._units, self._offsets, strict=True):
-            if unit.spec != index:
-                continue
-            dtype = row_dtype(unit.columns, table.n_wave)
-            step = max(1, _BUFFER // dtype.itemsize)
-            for begin in range(first, last, step):
-                end = min(begin + step, last)
-                at = row + begin - first
-                buffer = self._buffer(dtype, end - begin)
-                _fill(buffer, unit.columns, table, at, _rows_of(spectra, unit.columns, begin, end))
-                self._pwrite(buffer.view(np.uint8).data, offset + at * dtype.itemsize)
-        self._written[index][row : row + last - first] = True
-
-    def _buffer(self, dtype: np.dtype[np.void], n: int) -> NDArray[np.void]:
-        """Return a buffer of n rows that belongs to this thread."""
-        kept: dict[Any, NDArray[np.void]] = self._local.__dict__
-        key = f"{dtype.itemsize}.{len(dtype.names or ())}"
-        if key not in kept or kept[key].size < n:
-            kept[key] = np.empty(n, dtype=dtype)
-        return kept[key][:n]
-
     def _pwrite(self, data: bytes | memoryview, offset: int) -> None:
         """Write all bytes at an offset."""
         write_at(self._descriptor, data, offset, self.path)
@@ -299,6 +271,9 @@ class X1dintsWriter:
             self._pwrite(unit.data, self._offsets[-1])
             offset = self._offsets[-1] + padded(unit.data_size)
         self._end = offset
+        places = zip(self._units, self._offsets, strict=True)
+        units = [RowUnit(unit.spec, unit.columns, at) for unit, at in places if unit.columns]
+        self._rows = RowWriter(self._tables, units, self._descriptor, self.path)
         reserve(self._descriptor, offset, self.path)
 
     def _plan_units(self) -> list[Unit]:
@@ -319,7 +294,7 @@ class X1dintsWriter:
 
     def _finish(self) -> None:
         """Write what was not known before: changed headers and the ASDF extension."""
-        for table, written in zip(self._tables, self._written, strict=True):
+        for table, written in zip(self._tables, self._rows.written, strict=True):
             if not written.all():
                 raise RuntimeError(f"{np.count_nonzero(~written)} rows of {table.key[0]} were never written")
         for unit, offset in zip(self._units, self._offsets, strict=True):
@@ -356,36 +331,3 @@ class X1dintsWriter:
         if self._cal_logs:
             links["cal_logs"] = self._cal_logs
         return product_tree(self._blended, spectra, links)
-
-
-def _rows_of(spectra: Any, columns: Sequence[Column], begin: int, end: int) -> dict[str, NDArray[Any]]:
-    """Return the vector columns of some integrations; those that do not change with time as they are."""
-    rows: dict[str, NDArray[Any]] = {}
-    for column in columns:
-        if column.vector:
-            array = np.asarray(getattr(spectra, column.key))
-            rows[column.name] = array if array.ndim == 1 else array[begin:end]
-    return rows
-
-
-def _fill(
-    buffer: NDArray[np.void], columns: Sequence[Column], table: TableSpec, at: int, vectors: Mapping[str, NDArray[Any]]
-) -> None:
-    """Fill rows of the file from arrays: the only pass over the numbers, big-endian as they are stored."""
-    here = slice(at, at + buffer.size)
-    for column in columns:
-        target = buffer[column.name]
-        if column.vector and column.unsigned:
-            np.bitwise_xor(vectors[column.name], np.uint32(UNSIGNED), out=target.view(">u4"))
-        elif column.vector:
-            target[...] = vectors[column.name]
-        elif column.name == "INT_NUM":
-            target[...] = table.times.int_num[here]
-        elif column.name == "SEGMENT":
-            target[...] = table.segment[here]
-        elif column.name == "N_ALONGDISP":
-            target[...] = table.n_wave - UNSIGNED
-        elif column.name == "SOURCE_TYPE":
-            target[...] = table.source_type.encode("ascii", "replace")
-        else:
-            target[...] = getattr(table.times, _TIME_COLUMNS[column.name])[here]

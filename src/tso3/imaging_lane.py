@@ -1,0 +1,141 @@
+"""An exposure on its way to photometry."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.block import Block
+from tso3.errors import Tso3Warning
+from tso3.io.catalog import write_catalog
+from tso3.io.reader import Reader
+from tso3.lane import Lane, mean
+from tso3.progress import Progress, SilentProgress
+from tso3.recipe import Part, PartResult, Recipe, Segments, reduce_part
+from tso3.result import Circle
+from tso3.steps import tso_photometry
+from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
+
+__all__ = ["ImagingLane", "ImagingRecipe"]
+
+
+@dataclass(frozen=True)
+class ImagingRecipe(Recipe):
+    """
+    How blocks of images are measured.
+
+    Attributes
+    ----------
+    plan : PhotometryPlan or None
+        Of the exposure; None if nothing is measured. While it is not ready, sources are only located.
+    """
+
+    plan: tso_photometry.PhotometryPlan | None = None
+
+    @property
+    def keep_err(self) -> bool:
+        """Whether `consume` reads ``err`` and ``dq``."""
+        return True
+
+    def gather(self, segments: Segments) -> Measured:
+        """Return what takes up the photometry of blocks."""
+        return Measured()
+
+    def consume(self, block: Block, gathered: Measured, rows: Any) -> None:
+        """Measure one block, or locate the source in it."""
+        if self.plan is not None:
+            measure = tso_photometry.run if self.plan.ready else tso_photometry.locate
+            gathered.parts[block.start] = measure(self.plan, block)
+
+
+class Measured:
+    """Photometry of blocks, or tracks of the source; blocks come from several threads in any order."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, Any] = {}
+
+    def result(self) -> tuple[Any, ...]:
+        """Return them in the order of the exposure."""
+        return tuple(self.parts[start] for start in sorted(self.parts))
+
+
+def locate_part(part: Part, progress: Progress) -> PartResult:
+    """Locate the source in some segments; a pass that the display does not show block by block."""
+    return reduce_part(part, SilentProgress())
+
+
+class ImagingLane(Lane):
+    """An exposure that ends in aperture photometry."""
+
+    recipe: ImagingRecipe
+
+    def prepare(self, reader: Reader) -> None:
+        """Place the aperture; where the parameters ask for it, by passes over the whole exposure."""
+        self._parts: list[tso_photometry.PhotometryPart] = []
+        self.table: PhotometryTable | None = None
+        self.recipe = ImagingRecipe(self.exposure, self.outliers, self.bad_pixels, self.fixed_bytes)
+        parameters = self.setting.parameters.tso_photometry
+        if parameters.skip:
+            return
+        plan = tso_photometry.prepare(self.exposure, self.references, parameters, self.model)
+        while not plan.ready:
+            plan = tso_photometry.settle(plan, self._located(replace(self.recipe, plan=plan)))
+        self.recipe = replace(self.recipe, plan=plan)
+
+    def _located(self, recipe: ImagingRecipe) -> list[tso_photometry.SourceTrack]:
+        """Return where the source is in every integration, in the order of the exposure."""
+        setting = self.setting
+        pieces = setting.crew.pieces(self.exposure)
+        parts = [Part((recipe,), segments, setting.crew.limits, setting.folder) for segments in pieces]
+        found = setting.crew.run(locate_part, parts, f"{self.exposure.label}: position", setting.progress)
+        results = sorted(found, key=lambda result: result.segments.start)
+        return [track for result in results for track in result.gathered[0]]
+
+    def absorb(self, segments: Segments, gathered: tuple[tso_photometry.PhotometryPart, ...]) -> None:
+        """Take the photometry of some segments."""
+        self._parts.extend(gathered)
+
+    @property
+    def _plan(self) -> tso_photometry.PhotometryPlan:
+        if self.recipe.plan is None:
+            raise RuntimeError("photometry was skipped")
+        return self.recipe.plan
+
+    def finish(self) -> PhotometryTable:
+        """Return the table of the exposure, and write the catalogues of its segments if asked for."""
+        plan = self._plan
+        self.table = tso_photometry.finish(plan, self._parts, self.exposure.times)
+        name = "aperture_sum" if plan.whole_array else "net_aperture_sum"
+        if not np.isfinite(self.table[name]).any():
+            warnings.warn(
+                f"no valid flux in any of the {self.exposure.n_int} integrations of {self.exposure.label}: {name} is"
+                f" NaN; check the DQ flags in {self.exposure.segments[0].path}, the mask of bad pixels, and where"
+                " aperture and annulus lie",
+                Tso3Warning,
+                stacklevel=3,
+            )
+        if self.setting.parameters.tso_photometry.save_catalog:
+            for stem, table in segment_catalogues(self.table, self.exposure):
+                path = write_catalog(self.setting.folder / f"{stem}_phot.ecsv", table)
+                self.products.setdefault("phot", []).append(path)
+        return self.table
+
+    def apertures(self) -> dict[str, Any]:
+        """Return aperture and annulus as they lie in the first integration."""
+        if self.table is None or not len(self.table["aperture_x"]):
+            return {}
+        x, y = (float(np.asarray(self.table[f"aperture_{axis}"])[0]) for axis in "xy")
+        radii = self._plan.radii
+        edges = ((radii.radius, "aperture"), (radii.inner, "annulus"), (radii.outer, "annulus"))
+        return {"circles": tuple(Circle(x, y, r, label) for r, label in edges if np.isfinite(r) and r > 0.0)}
+
+    def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return the background-subtracted photometry."""
+        if self.table is None:
+            return super().light_curve()
+        missing = mean(self.table["missing_fraction"])
+        return self.table["net_aperture_sum"], self.table["photon_limit"] ** 2, missing

@@ -1,0 +1,412 @@
+"""
+What is done to the blocks of an exposure, and the part of it that one process does.
+
+A `Recipe` is all that was prepared for an exposure: it is the same for every block, thread and machine, and can be sent
+to another process. A `Part` is some segments of the exposures that share their files; `reduce_part` reduces it. In one
+process there is one part with all segments, on a cluster one for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.block import Block
+from tso3.core.template import Template, TemplateFit
+from tso3.io.crfints import CrfintsRecord
+from tso3.io.exposure import Exposure
+from tso3.io.exposure_products import ExposureProducts
+from tso3.io.reader import Reader
+from tso3.progress import Progress
+from tso3.steps import template
+from tso3.steps.outlier_detection import OutlierPlan
+from tso3.stream import ExposureStream
+
+__all__ = [
+    "FitPart",
+    "Gathered",
+    "Limits",
+    "Part",
+    "PartResult",
+    "Recipe",
+    "RowTarget",
+    "Rows",
+    "Segments",
+    "fit_part",
+    "reduce_part",
+]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What one process may use.
+
+    Attributes
+    ----------
+    max_memory : int
+        Bytes.
+    workers : int
+        Threads.
+    block_size : int or None
+        Integrations per block, if asked for.
+    """
+
+    max_memory: int
+    workers: int
+    block_size: int | None = None
+
+    def shared(self, n: int) -> Limits:
+        """Return the share of each of ``n`` parts that one process reduces at the same time."""
+        return Limits(max(1, self.max_memory // n), max(1, self.workers // n), self.block_size)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """
+    A run of segments of an exposure.
+
+    Attributes
+    ----------
+    first, last : int
+        Half-open range of segments.
+    start, stop : int
+        Half-open range of exposure indices of their integrations.
+    """
+
+    first: int
+    last: int
+    start: int
+    stop: int
+
+    @classmethod
+    def of(cls, exposure: Exposure, first: int = 0, last: int | None = None) -> Segments:
+        """Return some segments of an exposure, by default all."""
+        bounds = exposure.segment_bounds[first:last]
+        return cls(first, first + len(bounds), bounds[0][0], bounds[-1][1])
+
+    @classmethod
+    def each(cls, exposure: Exposure) -> list[Segments]:
+        """Return every segment of an exposure by itself."""
+        return [cls.of(exposure, k, k + 1) for k in range(len(exposure.segments))]
+
+    @property
+    def n_int(self) -> int:
+        """Integrations."""
+        return self.stop - self.start
+
+
+class Rows(Protocol):
+    """Anything that takes the spectra of blocks."""
+
+    def write(self, name: str, spectra: Any) -> None:
+        """Take spectra of consecutive integrations of the exposure ``name``."""
+
+
+class RowTarget(Protocol):
+    """Where the spectra of a part go: the product itself, or a file from which they are copied into it."""
+
+    def opened(self, name: str, start: int, stop: int) -> AbstractContextManager[tuple[Rows, Any]]:
+        """Give what takes spectra of these integrations, and what the product is told afterwards, if anything."""
+
+
+class Gathered(Protocol):
+    """What blocks of one part leave behind, taken up block by block, from several threads."""
+
+    def result(self) -> Any:
+        """Return small records of numbers per integration."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    What is done to the blocks of one exposure.
+
+    Attributes
+    ----------
+    exposure : Exposure
+        What is streamed.
+    outliers : OutlierPlan or None
+        None where the step is skipped.
+    bad_pixels : ndarray of bool or None, shape (ny, nx)
+        Pixels that the user calls bad.
+    fixed_bytes : int
+        Bytes that are kept for the whole exposure.
+    """
+
+    exposure: Exposure
+    outliers: OutlierPlan | None
+    bad_pixels: NDArray[np.bool_] | None
+    fixed_bytes: int
+
+    @property
+    def used_rows(self) -> slice:
+        """Rows that `consume` reads."""
+        return slice(0, self.exposure.ny)
+
+    @property
+    def keep_err(self) -> bool:
+        """Whether `consume` reads ``err`` and ``dq``."""
+        return False
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes per integration that `consume` needs beside the block."""
+        return 0
+
+    def gather(self, segments: Segments) -> Any:
+        """Return what takes up the results of the blocks of some segments; has a method ``result``."""
+        raise NotImplementedError
+
+    def consume(self, block: Block, gathered: Any, rows: Rows | None) -> None:
+        """Reduce one finished block; called from several threads."""
+        raise NotImplementedError
+
+    def stream(self, reader: Reader, writer: Any = None) -> ExposureStream:
+        """Return the stream of the exposure."""
+        return ExposureStream(
+            self.exposure,
+            reader,
+            self.outliers,
+            used_rows=self.used_rows,
+            keep_err=self.keep_err,
+            bad_pixels=self.bad_pixels,
+            writer=writer,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    What one process reduces: some segments of the exposures that share their files.
+
+    Attributes
+    ----------
+    recipes : tuple of Recipe
+        One, or one for each slit of the files.
+    segments : Segments
+        Which.
+    limits : Limits
+        Memory and threads.
+    folder : Path
+        Of the products.
+    asn_id : str or None
+        Identifier of the association, part of the names.
+    record : CrfintsRecord or None
+        What the headers of ``crfints`` say.
+    crfints, medians : bool
+        Which of the two are written.
+    rows : RowTarget or None
+        Takes the spectra.
+    """
+
+    recipes: tuple[Recipe, ...]
+    segments: Segments
+    limits: Limits
+    folder: Path
+    asn_id: str | None = None
+    record: CrfintsRecord | None = None
+    crfints: bool = False
+    medians: bool = False
+    rows: RowTarget | None = None
+
+    @property
+    def label(self) -> str:
+        """What the display calls it."""
+        exposure = self.recipes[0].exposure
+        return exposure.label if len(self.recipes) == 1 else exposure.name
+
+    @property
+    def total(self) -> int:
+        """Units of progress."""
+        return len(self.recipes) * self.segments.n_int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the input files of the part."""
+        paths = self.recipes[0].exposure.paths[self.segments.first : self.segments.last]
+        return tuple(path.name for path in paths)
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """
+    What a part leaves behind.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+        Files of the exposures, all segments.
+    segments : Segments
+        Which were reduced.
+    n_outlier : tuple of ndarray of int64, shape (n_int,)
+        New flags in each integration of the part, by recipe.
+    gathered : tuple
+        What each recipe gathers.
+    crfints, medians : tuple of str
+        Names of the products that were written.
+    rows : object or None
+        What the product of spectra is told (see `RowTarget`).
+    """
+
+    paths: tuple[Path, ...]
+    segments: Segments
+    n_outlier: tuple[NDArray[np.int64], ...]
+    gathered: tuple[Any, ...]
+    crfints: tuple[str, ...]
+    medians: tuple[str, ...]
+    rows: Any = None
+
+
+def reduce_part(part: Part, progress: Progress) -> PartResult:
+    """
+    Reduce some segments of the exposures that share their files.
+
+    Parameters
+    ----------
+    part : Part
+        What is to be done.
+    progress : Progress
+        Told of every block.
+
+    Returns
+    -------
+    result : PartResult
+        Products are whole when it is there.
+    """
+    products = ExposureProducts(
+        [recipe.exposure for recipe in part.recipes],
+        part.folder,
+        part.asn_id,
+        CrfintsRecord() if part.record is None else part.record,
+        crfints=part.crfints,
+        medians=part.medians,
+        segments=range(part.segments.first, part.segments.last),
+    )
+    flags, gathered = [], []
+    with ExitStack() as stack:
+        rows, told = None, None
+        if part.rows is not None:
+            name = part.recipes[0].exposure.name
+            rows, told = stack.enter_context(part.rows.opened(name, part.segments.start, part.segments.stop))
+        stack.enter_context(products)
+        for recipe in part.recipes:
+            progress.start(recipe.exposure.label, part.segments.n_int)
+            flagged, found = _reduce(recipe, part, products, rows, progress)
+            progress.finish()
+            flags.append(flagged)
+            gathered.append(found)
+    return PartResult(
+        paths=part.recipes[0].exposure.paths,
+        segments=part.segments,
+        n_outlier=tuple(flags),
+        gathered=tuple(gathered),
+        crfints=tuple(path.name for path in products.crfints_paths),
+        medians=tuple(path.name for path in products.median_paths),
+        rows=told,
+    )
+
+
+def _reduce(
+    recipe: Recipe, part: Part, products: ExposureProducts, rows: Rows | None, progress: Progress
+) -> tuple[NDArray[np.int64], Any]:
+    """Stream the part's segments of one exposure; return its flags and what it gathered."""
+    gathered = recipe.gather(part.segments)
+    limits = part.limits
+
+    def consume(block: Block) -> None:
+        recipe.consume(block, gathered, rows)
+        progress.advance(block.n_int)
+
+    with Reader(recipe.exposure) as reader:
+        stream = recipe.stream(reader, products.of(recipe.exposure))
+        cut = stream.plan(
+            limits.max_memory,
+            limits.workers,
+            block_size=limits.block_size,
+            result_bytes=recipe.result_bytes,
+            fixed_bytes=recipe.fixed_bytes,
+            segments=slice(part.segments.first, part.segments.last),
+        )
+        stream.run(cut, consume)
+    return stream.counts.n_outlier[part.segments.start : part.segments.stop].copy(), gathered.result()
+
+
+@dataclass(frozen=True)
+class FitPart:
+    """
+    Some segments of an exposure to which its template is fitted.
+
+    Attributes
+    ----------
+    template : Template
+        Of the exposure.
+    exposure : Exposure
+        Whose integrations they are.
+    bad_pixels : ndarray of bool or None, shape (ny, nx)
+        Pixels that the user calls bad.
+    segments : Segments
+        Which.
+    limits : Limits
+        Threads.
+    """
+
+    template: Template
+    exposure: Exposure
+    bad_pixels: NDArray[np.bool_] | None
+    segments: Segments
+    limits: Limits
+
+    @property
+    def label(self) -> str:
+        """What the display calls it."""
+        return f"{self.exposure.label}: template"
+
+    @property
+    def total(self) -> int:
+        """Units of progress."""
+        return self.segments.n_int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the input files of the part."""
+        return tuple(path.name for path in self.exposure.paths[self.segments.first : self.segments.last])
+
+
+def fit_part(part: FitPart, progress: Progress) -> tuple[int, TemplateFit]:
+    """
+    Fit the template to the integrations of some segments.
+
+    Parameters
+    ----------
+    part : FitPart
+        What is to be done.
+    progress : Progress
+        Told at the end.
+
+    Returns
+    -------
+    start : int
+        Exposure index of the first integration.
+    fit : TemplateFit
+        Of these integrations.
+    """
+    where = part.segments
+    with Reader(part.exposure) as reader:
+        found = template.fit(
+            part.template, part.exposure, reader, part.bad_pixels, part.limits.workers, (where.start, where.stop)
+        )
+    progress.advance(where.n_int)
+    return where.start, found
+
+
+def joined_fits(parts: Sequence[tuple[int, TemplateFit]]) -> TemplateFit:
+    """Return the fit to all integrations from those to the parts, in any order."""
+    fits = [fit for _, fit in sorted(parts, key=lambda part: part[0])]
+    return TemplateFit(*(np.concatenate([getattr(fit, name) for fit in fits]) for name in vars(fits[0])))

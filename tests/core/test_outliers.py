@@ -298,3 +298,40 @@ def test_flags_equal_jwst_bit_for_bit(n_int, width, seed):
     theirs = jwst_flags(data, err, dq, width, 5.1)
     assert theirs.any()
     np.testing.assert_array_equal(ours.outlier, theirs)
+
+
+@pytest.mark.parametrize("policy", [{"nan_policy": "propagate", "min_valid": 1, "flag_masked": True}, {"min_valid": 3}])
+@pytest.mark.parametrize(
+    ("width", "edges"), [(25, "repeat"), (25, "shrink"), (24, "shrink"), (3, "shrink"), (4, "full")]
+)
+def test_what_is_seen_without_medians_is_what_medians_say(policy, width, edges):
+    """Medians are kept: all are taken. Not kept: those alone without which a sample cannot be judged."""
+    rng = np.random.default_rng(width)
+    data = noise(70, 3, 300, seed=width) * 3
+    data[:, 0] = np.round(data[:, 0])  # ties, and deviations of just the threshold
+    data[rng.random(data.shape) < 0.003] = 90
+    data[rng.random(data.shape) < 0.002] = rng.choice([np.nan, np.inf, -np.inf])
+    err = rng.uniform(0.5, 1.5, data.shape).astype(np.float32)
+    err[:, 0] = 1
+    err[:, 1, 100:110] = [0, np.nan, np.inf, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    mask = np.isnan(data) | (rng.random(data.shape) < 0.002)
+    mask[:, 2, 7] = True
+    for start, stop in ((0, 70), (13, 50)):
+        kept, quick = (
+            flags(
+                data,
+                err,
+                mask,
+                width=width,
+                edges=edges,
+                maxiters=1,
+                start=start,
+                stop=stop,
+                keep_median=keep,
+                **policy,
+            )
+            for keep in (True, False)
+        )
+        assert kept.outlier.sum() > 30
+        np.testing.assert_array_equal(quick.outlier, kept.outlier)
+        np.testing.assert_array_equal(quick.n_flagged, kept.n_flagged)

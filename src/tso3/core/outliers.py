@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from tso3.core._clip import ClipRule, Planes, clip_marked, forget_thresholds, mark_suspects, note_thresholds
+from tso3.core._inside import Sections, choose_sections, judge_open, make_sections, mark_open, note_sections
 from tso3.core._lanes import LANES, Lanes, copy_row, inner, make_lanes, median_row, search_row, seek
 from tso3.core._planes import Array, Place, flatten, merge_rows
 from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
@@ -17,6 +18,8 @@ from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
 __all__ = ["OutlierResult", "flag_outliers"]
 
 _ZERO = np.float32(0.0)
+_FEW = 8
+"""Where at most one sample in so many needs a closer look, medians are taken for these alone."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def flag_outliers(
             (rule.depth, rule.fewest, bool(flag_masked)),
             ClipRule(max(rule.fewest, 1), np.float32(snr), int(maxiters)),
             make_lanes(rule.depth, int(np.max(last - first)), rule.dtype),
+            make_sections(len(data), rule.depth, maxiters == 1 and not keep_median),
             outlier.view(np.uint8).reshape(end - start, *rows),
             median.reshape(end - start, *rows) if keep_median else median,
             n_flagged,
@@ -155,6 +159,7 @@ def _flag_outliers(
     flags: tuple[int, int, bool],
     rule: ClipRule,
     lanes: Lanes,
+    sections: Sections,
     outlier: Array,
     median: Array,
     n_flagged: Array,
@@ -169,6 +174,10 @@ def _flag_outliers(
         for x in range(0, nx, LANES):
             n = min(LANES, nx - x)
             place = (y * data.step_row + x, y * err.step_row + x, y * mask.step_row + x)
+            if sections.length > 0 and _flag_by_sections(
+                planes, place, (y, x, n), windows, flags, rule, lanes, sections, outlier, n_flagged
+            ):
+                continue
             cursor[0] = cursor[1] = 0
             for i in range(n_int):
                 if cursor[0] != lo[i] or cursor[1] != hi[i]:
@@ -178,6 +187,41 @@ def _flag_outliers(
                 n_flagged[i] += _compare(planes, at, n, rule, flag_masked, lanes.centre, outlier[i, y, x:])
                 if median.size:
                     copy_row(lanes.centre, median[i, y, x:], n)
+
+
+@inner
+def _flag_by_sections(
+    planes: Planes,
+    place: Place,
+    chunk: Place,
+    windows: Any,
+    flags: Any,
+    rule: ClipRule,
+    lanes: Lanes,
+    sections: Sections,
+    outlier: Array,
+    n_flagged: Array,
+) -> bool:
+    """
+    Fill the n columns of outlier from (y, x) on, ``chunk``, without most of the medians.
+
+    Return False, and leave n_flagged as it was, if that does not pay.
+    """
+    y, x, n = chunk
+    lo, hi, start = windows
+    note_sections(planes, place, n, sections)
+    left = 0
+    before = -1
+    for i in range(outlier.shape[0]):
+        before = choose_sections(sections, lo[i], hi[i], before, n)
+        left += mark_open(planes, place, n, (lo[i], hi[i], start + i), flags, rule, sections, outlier[i, y, x:])
+    if _FEW * left > n * outlier.shape[0]:
+        return False
+    for i in range(outlier.shape[0]):
+        n_flagged[i] += judge_open(
+            planes, place, n, (lo[i], hi[i], start + i), flags[1], rule, lanes, outlier[i, y, x:]
+        )
+    return True
 
 
 @inner

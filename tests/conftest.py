@@ -125,3 +125,11 @@ def tiny_aperture(tmp_path_factory):
     aperture = {"id": "ANY", "dispaxis": 1, "ystart": 1, "ystop": 4, "use_source_posn": False}
     path.write_text(json.dumps({"apertures": [aperture]}))
     return {"extract1d": path}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Answers of world coordinates are kept in a folder of the session, not in that of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TSO3_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -10,7 +10,7 @@ from astropy.table import QTable
 import tso3
 from tso3.io.exposure import read_observation
 from tso3.io.ifu_apertures import CircularApertures, mrs_fwhm
-from tso3.io.wavelength import world_of_grid
+from tso3.io.wcs import world_of_grid
 from tso3.simulate import simulate
 from tso3.steps import extract_1d
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from astropy.io import fits
     from numpy.typing import NDArray
 
+    from tso3.io.geometry import Geometry
+
 __all__ = ["PLANES", "Exposure", "Observation", "Plane", "Segment", "read_exposures", "read_observation"]
 
 _IDENTITY = ("PROGRAM", "OBSERVTN", "VISIT", "VISITGRP", "SEQ_ID", "ACT_ID", "EXPOSURE")
@@ -172,10 +174,17 @@ class Exposure:
     @property
     def wcs(self) -> Any:
         """World coordinates (gwcs.WCS) of the first segment, those of this slit; None if it has none."""
-        from tso3.io.wavelength import read_wcs
+        from tso3.io.wcs import read_wcs
 
         first = self.segments[0]
         return read_wcs(first.path, first.in_tree)
+
+    @property
+    def geometry(self) -> Geometry:
+        """What its world coordinates say, remembered from run to run: steps ask this rather than `wcs`."""
+        from tso3.io.geometry import Geometry
+
+        return Geometry(self.segments[0].path, self.segments[0].in_tree)
 
     @cached_property
     def wavelength(self) -> NDArray[np.floating] | None:

@@ -19,7 +19,7 @@ from tso3.io.cards import BLOCK, CARD, check_cards, parse_value
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["Hdu", "header_value", "open_readonly", "padded", "pread_exactly", "scan_hdus"]
+__all__ = ["Hdu", "header_value", "open_readonly", "padded", "pread_exactly", "read_unit", "scan_hdus"]
 
 T = TypeVar("T", int, float, bool, str)
 
@@ -155,6 +155,34 @@ def pread_exactly(descriptor: int, size: int, offset: int, path: str | Path) -> 
         parts.append(part)
         missing -= len(part)
     return b"".join(parts)
+
+
+def read_unit(hdu: Hdu, path: str | Path) -> bytes:
+    """
+    Return the data of a unit.
+
+    Parameters
+    ----------
+    hdu : Hdu
+        As `scan_hdus` returns it.
+    path : path-like
+        Its file.
+
+    Returns
+    -------
+    data : bytes
+        Without padding.
+
+    Raises
+    ------
+    InputError
+        As `open_readonly` and `pread_exactly`.
+    """
+    descriptor = open_readonly(path)
+    try:
+        return pread_exactly(descriptor, hdu.data_size, hdu.data_offset, path)
+    finally:
+        os.close(descriptor)
 
 
 def _pread(descriptor: int, size: int, offset: int, path: str | Path) -> bytes:

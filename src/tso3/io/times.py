@@ -191,7 +191,7 @@ def _tree_columns(hdus: tuple[Hdu, ...], path: Path, wanted: tuple[str, ...]) ->
 
     The schema of MultiSlitModel has no such table, so jwst 3.0.0 saves the times of several slits in the tree alone.
     """
-    from tso3.io.wavelength import read_tree
+    from tso3.io.wcs import read_tree
 
     if hdus[0].header.get("DATAMODL") != "MultiSlitModel":
         return {}

@@ -20,7 +20,6 @@ from tso3.core.spectra import SpectrumHeader
 from tso3.errors import ReferenceFileError, Tso3Warning
 from tso3.io.defaults import apertures_of
 from tso3.io.reference_files import read_apcorr, read_extract1d
-from tso3.io.wavelength import pixel_scale
 from tso3.parameters import Extract1D, Photom
 from tso3.steps.extraction_setup import ExtractionSetup, choose_aperture, set_up, spectral_order, target_name
 from tso3.steps.mrs import mrs_setups
@@ -358,10 +357,9 @@ def _at_phase(phase: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArra
 
 def _pixel_scale(exposure: Exposure, setup: ExtractionSetup, wavelength: float, path: Path) -> float:
     """Return the size of a pixel across dispersion [arcsec] at the middle of the aperture."""
-    wcs = exposure.wcs
     scale = None
-    if wcs is not None and setup.sky is not None:
-        scale = pixel_scale(wcs, *setup.sky, wavelength, exposure.dispersion_axis)
+    if setup.sky is not None:
+        scale = exposure.geometry.pixel_scale(setup.sky, wavelength, exposure.dispersion_axis)
     if scale is None:
         raise ReferenceFileError(
             f"has sizes in arcsec, and {exposure.segments[0].path.name} has no WCS that gives the size of a pixel;"

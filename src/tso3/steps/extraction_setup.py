@@ -26,8 +26,8 @@ from tso3.core.trace import (
     width_limits,
 )
 from tso3.errors import InputError, ReferenceFileError, Tso3Warning
+from tso3.io.memory import Arrays
 from tso3.io.reference_files import Aperture1D
-from tso3.io.wavelength import sky_position
 from tso3.parameters import Extract1D
 
 if TYPE_CHECKING:
@@ -252,10 +252,7 @@ def _mean_wavelength(wavelength: NDArray[np.floating], weights: NDArray[np.float
 
 
 def _sky(exposure: Exposure, row: float, column: float, turned: bool) -> tuple[float, float] | None:
-    wcs = exposure.wcs
-    if wcs is None:
-        return None
-    return sky_position(wcs, row, column) if turned else sky_position(wcs, column, row)
+    return exposure.geometry.sky(row, column) if turned else exposure.geometry.sky(column, row)
 
 
 def _target(
@@ -318,20 +315,31 @@ def _slit_source(
     if exposure.mode.exp_type not in _FOLLOWS_SOURCE:
         return f"the position of the source is not known from the WCS for {exposure.mode.exp_type}"
     x, y = exposure.header("SRCXPOS"), exposure.header("SRCYPOS")
-    wcs = exposure.wcs
     if not isinstance(x, int | float) or not isinstance(y, int | float):
         return "has no position of the source in the slit (SRCXPOS, SRCYPOS)"
-    if wcs is None or not {"detector", "slit_frame"} <= set(wcs.available_frames):
+    source = (float(x), float(y))
+    answer = exposure.geometry.ask(_through_slit, source, frame.shape, from_box)
+    if answer is None or "no_slit" in answer:
         return "has no WCS with a slit frame"
-    box = _bounding_box(wcs, frame.shape)
+    if "outside" in answer:
+        return "the WCS puts the source outside the slit's image"
+    trace = answer["trace"]
+    return int(answer["column"]), float(answer["row"]), trace if np.isfinite(trace).any() else None
+
+
+def _through_slit(wcs: Any, source: tuple[float, float], shape: tuple[int, int], from_box: bool) -> Arrays:
+    """Return column, row and trace of a source; ``outside`` or ``no_slit`` if the WCS has none."""
+    if not {"detector", "slit_frame"} <= set(wcs.available_frames):
+        return {"no_slit": np.array(True)}
+    box = _bounding_box(wcs, shape)
     to_detector = wcs.get_transform("slit_frame", "detector")
     scale = _MICRON if "gwa" in wcs.available_frames else 1.0
-    position = slit_position(wcs, to_detector, box, (float(x), float(y)), scale)
+    position = slit_position(wcs, to_detector, box, source, scale)
     if position is None:
-        return "the WCS puts the source outside the slit's image"
+        return {"outside": np.array(True)}
     to_slit = wcs.get_transform("detector", "slit_frame")
-    trace = slit_trace(to_slit, to_detector, box, (float(x), float(y)), frame.shape[1], from_box)
-    return position.column, position.row, trace if np.isfinite(trace).any() else None
+    trace = slit_trace(to_slit, to_detector, box, source, shape[1], from_box)
+    return {"column": np.array(position.column), "row": np.array(position.row), "trace": trace}
 
 
 def _bounding_box(wcs: Any, shape: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:

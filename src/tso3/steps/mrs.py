@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from tso3.core.model import ExposureModel
 from tso3.core.slices import light_centre, pixel_areas
 from tso3.errors import InputError, Tso3Warning
 from tso3.io.ifu_apertures import CircularApertures, read_ifu_extract1d
-from tso3.io.wavelength import world_of_grid
+from tso3.io.memory import Arrays
+from tso3.io.wcs import world_of_grid
 from tso3.parameters import Extract1D
 from tso3.steps.extraction_setup import ExtractionSetup
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["mrs_setups", "row_spread"]
 
+_PLANES = ("ra", "dec", "wavelength", "alpha", "beta")
 _ARCSEC = 3600.0
 _STERADIAN = (np.pi / 180.0 / _ARCSEC) ** 2
 """One square arc second [sr]."""
@@ -127,20 +129,27 @@ def row_spread(setup: ExtractionSetup, wavelength: NDArray[np.floating]) -> floa
 def _channels(exposure: Exposure) -> list[_Sky]:
     """Return what the pixels of each channel see, from the WCS; one is on the left half of the detector, one right."""
     file = exposure.segments[0].path
-    wcs = exposure.wcs
-    if wcs is None or "alpha_beta" not in wcs.available_frames:
+    answer = exposure.geometry.ask(_slices, exposure.ny, exposure.nx)
+    if answer is None or "no_slices" in answer:
         raise InputError("has no WCS with the slices of an IFU (frame alpha_beta); spectra cannot be extracted", file)
-    ra, dec, wavelength = world_of_grid(wcs, exposure.ny, exposure.nx)
-    alpha, beta, _ = world_of_grid(wcs, exposure.ny, exposure.nx, "alpha_beta")
+    planes = tuple(answer[name] for name in _PLANES)
+    ra = planes[0]
     if not np.isfinite(ra).any():
         raise InputError("no pixel lies in a slice of the WCS", file)
     right = np.broadcast_to(np.arange(exposure.nx) >= exposure.nx // 2, ra.shape)
     halves = (inside & np.isfinite(ra) for inside in (~right, right))
-    planes = (ra, dec, wavelength, alpha, beta)
     try:
         return [_sky(*(np.where(inside, plane, np.nan) for plane in planes)) for inside in halves if inside.any()]
     except ValueError as error:
         raise InputError(f"its WCS shows {error}", file) from error
+
+
+def _slices(wcs: Any, ny: int, nx: int) -> Arrays:
+    """Return the planes of what every pixel sees; ``no_slices`` if the WCS has none."""
+    if "alpha_beta" not in wcs.available_frames:
+        return {"no_slices": np.array(True)}
+    planes = (*world_of_grid(wcs, ny, nx), *world_of_grid(wcs, ny, nx, "alpha_beta")[:2])
+    return dict(zip(_PLANES, planes, strict=True))
 
 
 def _sky(

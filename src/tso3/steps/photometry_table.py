@@ -291,15 +291,12 @@ def _sky(
     """Return right ascension and declination of positions [deg], by the WCS of the first segment; NaN without one."""
     import warnings
 
-    from tso3.io.wavelength import read_wcs
-
     path = plan.exposure.segments[0].path
-    wcs = read_wcs(path)
-    if wcs is None:
+    places, which = np.unique(np.stack([x, y]), axis=1, return_inverse=True)
+    sky = plan.exposure.geometry.skies(places[0], places[1])
+    if sky is None:
         text = "there is no WCS in it; the sky position of the aperture is not known"
         warnings.warn(f"{path}: {text}", Tso3Warning, stacklevel=2)
         return np.full(x.size, np.nan), np.full(x.size, np.nan)
-    places, which = np.unique(np.stack([x, y]), axis=1, return_inverse=True)
-    ra, dec = wcs(places[0], places[1])
     which = which.reshape(-1)
-    return np.asarray(ra, np.float64)[which], np.asarray(dec, np.float64)[which]
+    return sky[0][which], sky[1][which]

@@ -126,8 +126,8 @@ def _run(
     Reduce observations: flag outliers, extract spectra or photometry, make the white light.
 
     Parameters come from, in rising order: the preset, tso3.toml, pars-*.asdf, --set. `tso3 params` lists them.
-    Several observations are reduced one after the other; one that fails does not stop the others. The exit code is 0,
-    2 if an observation failed or something given cannot be used, 130 after an interruption.
+    Several observations are reduced one after the other; one that fails does not stop the others.
+    Exit code: 0; 2 if an observation failed or what is given cannot be used; 130 after an interruption.
     """
     from tso3.cli.run import Request, run_and_report
 

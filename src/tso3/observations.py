@@ -231,8 +231,16 @@ def check_options(
     ----------
     output_dir : path-like
         Folder of the products.
-    preset, parameters, overrides, integrations, max_memory
-        As of `tso3.run`.
+    preset : str, optional
+        As of `tso3.run`; so are the others.
+    parameters : Parameters or mapping of mappings, optional
+        On top of the preset, or all.
+    overrides : mapping of str to path-like, optional
+        Reference files by kind, each of which must exist.
+    integrations : str or pair of int, optional
+        Those to reduce.
+    max_memory : str or int, optional
+        Private memory.
     **others
         Further options of it; of these ``times`` and ``bad_pixels`` must exist.
 

@@ -109,8 +109,10 @@ class LineProgress(AbstractContextManager["LineProgress"]):
             self.message(f"{stage}: {total}")
 
     def advance(self, n: int = 1) -> None:
-        """Add to the stage; writes a line if the last one is old enough."""
+        """Add to the stage, if there is one; writes a line if the last one is old enough."""
         with self._lock:
+            if self._stage is None:
+                return
             self._done += n
             now = time.monotonic()
             if now - self._last >= self._interval:

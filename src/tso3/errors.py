@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["InputError", "OutputError", "ParameterError", "ReferenceFileError", "Tso3Error", "Tso3Warning"]
+__all__ = [
+    "ClusterError",
+    "InputError",
+    "OutputError",
+    "ParameterError",
+    "ReferenceFileError",
+    "Tso3Error",
+    "Tso3Warning",
+]
 
 
 class Tso3Error(Exception):
@@ -50,6 +58,10 @@ class ReferenceFileError(Tso3Error):
 
 class OutputError(Tso3Error):
     """A product cannot be written."""
+
+
+class ClusterError(Tso3Error):
+    """A cluster, its scheduler or its workers cannot be used."""
 
 
 class Tso3Warning(UserWarning):

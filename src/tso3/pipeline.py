@@ -12,13 +12,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from tso3 import __version__
 from tso3.config import resolve
-from tso3.crew import ThisProcess
+from tso3.crew import Crew, ThisProcess
 from tso3.engine import available_workers, parse_size
 from tso3.errors import OutputError, ParameterError, Tso3Warning
 from tso3.imaging_lane import ImagingLane
@@ -58,6 +58,8 @@ def run(
     max_memory: str | int = "1GiB",
     workers: int | None = None,
     block_size: int | None = None,
+    scheduler: str | None = None,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """
@@ -89,6 +91,11 @@ def run(
         Threads; as many as there are processors by default.
     block_size : int, optional
         Integrations per block; results do not depend on it.
+    scheduler : str, optional
+        Address of the scheduler of a Dask cluster whose workers reduce the segments, such as ``"tcp://node1:8786"``.
+        Each of its workers uses ``max_memory`` and, if ``workers`` is given, that many threads.
+    cluster : str, optional
+        ``"local:N"``: N processes of this machine reduce the segments; they share ``max_memory`` and ``workers``.
     progress : Progress, optional
         Display that is kept informed; silent by default.
 
@@ -109,24 +116,25 @@ def run(
         memory = parse_size(max_memory)
         threads = _checked("workers", workers, available_workers())
         _checked("block_size", block_size, 1)
-        limits = Limits(memory, threads, block_size)
+        crew = _crew(scheduler, cluster, Limits(memory, threads, block_size), workers)
         observation, settings = take_in(inputs, settings, integrations=integrations, times=times)
         given = overrides or {}
         references = in_use(observation, find_references(observation, given), given, settings, preset == "archive")
         _warn_if_idle(observation, settings)
-        setting = Setting(
-            observation=observation,
-            folder=Path(output_dir),
-            parameters=settings,
-            preset=preset,
-            references=references,
-            wavelength_ranges=_ranges(observation, references, settings),
-            bad_pixels=bad_pixels,
-            limits=limits,
-            crew=ThisProcess(limits),
-            progress=SilentProgress() if progress is None else progress,
-        )
-        lanes, products, table = _reduction(observation)(setting)
+        with crew(Path(output_dir), observation.product_name) as present:
+            setting = Setting(
+                observation=observation,
+                folder=Path(output_dir),
+                parameters=settings,
+                preset=preset,
+                references=references,
+                wavelength_ranges=_ranges(observation, references, settings),
+                bad_pixels=bad_pixels,
+                limits=Limits(memory, threads, block_size),
+                crew=present,
+                progress=SilentProgress() if progress is None else progress,
+            )
+            lanes, products, table = _reduction(observation)(setting)
     return RunResult(
         products={kind: paths for kind, paths in products.items() if paths},
         exposures=tuple(lane.summary() for lane in lanes),
@@ -140,6 +148,18 @@ def run(
         name=observation.product_name,
         exp_type=observation.mode.exp_type,
     )
+
+
+def _crew(
+    scheduler: str | None, cluster: str | None, limits: Limits, workers: int | None
+) -> Callable[[Path, str], AbstractContextManager[Crew]]:
+    """Return what gives, for a folder and the stem of its products, those who reduce the exposures."""
+    if scheduler is None and cluster is None:
+        return lambda folder, product: nullcontext(ThisProcess(limits))
+    from tso3.cluster import assembled, check_choice
+
+    n_local = check_choice(scheduler, cluster)
+    return lambda folder, product: assembled(scheduler, n_local, limits, workers, (folder, product))
 
 
 Reduced = tuple[Sequence[Lane | TableLane], dict[str, list[Path]], Any]

@@ -233,6 +233,24 @@ class Part:
         paths = self.recipes[0].exposure.paths[self.segments.first : self.segments.last]
         return tuple(path.name for path in paths)
 
+    @property
+    def products(self) -> tuple[Path, ...]:
+        """Files that are written for each segment."""
+        writers = self.writers()
+        return (*writers.crfints_paths, *writers.median_paths)
+
+    def writers(self) -> ExposureProducts:
+        """Return the writers of these files, which open nothing before they are entered."""
+        return ExposureProducts(
+            [recipe.exposure for recipe in self.recipes],
+            self.folder,
+            self.asn_id,
+            CrfintsRecord() if self.record is None else self.record,
+            crfints=self.crfints,
+            medians=self.medians,
+            segments=range(self.segments.first, self.segments.last),
+        )
+
 
 @dataclass(frozen=True)
 class PartResult:
@@ -280,15 +298,7 @@ def reduce_part(part: Part, progress: Progress) -> PartResult:
     result : PartResult
         Products are whole when it is there.
     """
-    products = ExposureProducts(
-        [recipe.exposure for recipe in part.recipes],
-        part.folder,
-        part.asn_id,
-        CrfintsRecord() if part.record is None else part.record,
-        crfints=part.crfints,
-        medians=part.medians,
-        segments=range(part.segments.first, part.segments.last),
-    )
+    products = part.writers()
     flags, gathered = [], []
     with ExitStack() as stack:
         rows, told = None, None

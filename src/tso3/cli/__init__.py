@@ -111,6 +111,20 @@ def _run(
             min=1, metavar="N", help="Integrations in a block; by default what fits.", rich_help_panel=_RESOURCES
         ),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Scheduler of a Dask cluster that reduces the segments, such as tcp://node1:8786.",
+            rich_help_panel=_RESOURCES,
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local:N", help="N processes of this machine reduce the segments.", rich_help_panel=_RESOURCES
+        ),
+    ] = None,
     figure: Annotated[
         bool, typer.Option("--figure", help="Draw the light curve and the detector (PNG).", rich_help_panel=_DISPLAY)
     ] = False,
@@ -146,6 +160,8 @@ def _run(
             max_memory=max_memory,
             workers=workers,
             block_size=block_size,
+            scheduler=scheduler,
+            cluster=cluster,
             figure=figure,
             quiet=quiet,
             verbose=verbose,

@@ -38,6 +38,8 @@ class Request:
     max_memory: str = "1GiB"
     workers: int | None = None
     block_size: int | None = None
+    scheduler: str | None = None
+    cluster: str | None = None
     figure: bool = False
     mid_transit: float | None = None
     quiet: bool = False
@@ -102,6 +104,8 @@ def _options(request: Request, preset: str, parameters: Parameters) -> dict[str,
         "max_memory": request.max_memory,
         "workers": request.workers,
         "block_size": request.block_size,
+        "scheduler": request.scheduler,
+        "cluster": request.cluster,
     }
 
 

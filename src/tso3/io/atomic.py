@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tso3.errors import OutputError
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "remove_leftovers"]
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another output folder",
@@ -106,15 +106,28 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def _remove_stale(final: Path) -> None:
-    """Remove what killed runs have left of the same product."""
+def remove_leftovers(path: Path) -> None:
+    """
+    Remove what killed processes have left of a product that nobody writes any more.
+
+    Parameters
+    ----------
+    path : Path
+        The product. Temporary files that another process holds open for writing stay.
+    """
+    with suppress(OSError):
+        _remove_stale(path, ended=True)
+
+
+def _remove_stale(final: Path, ended: bool = False) -> None:
+    """Remove what killed runs have left of the same product; ``ended`` if all processes are known to have ended."""
     tail = f"-{final.name[-160:]}"
     for name in os.listdir(final.parent):
         if not (name.startswith(".tso3-") and name.endswith(tail)):
             continue
         left = final.with_name(name)
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime < _STALE and _runs_here(name):
+            if not ended and time.time() - left.stat().st_mtime < _STALE and _runs_here(name):
                 continue
             handle = os.open(left, os.O_WRONLY)
             try:

@@ -9,6 +9,7 @@ added in the text, and the offsets in the block index are moved along.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -18,10 +19,11 @@ from typing import Any
 
 from tso3.errors import InputError
 
-__all__ = ["ExtraCard", "edit_tree", "tree_value"]
+__all__ = ["ExtraCard", "edit_tree", "join_tree", "split_tree", "tree_value"]
 
 _END = re.compile(rb"^\.\.\.\r?$", re.MULTILINE)
 _INDEX = b"#ASDF BLOCK INDEX"
+_BLOCK = b"\xd3BLK"
 
 Edit = tuple[int, int, str]
 
@@ -127,6 +129,81 @@ def edit_tree(content: bytes, values: Mapping[tuple[str, ...], Any], extra: Sequ
         text = text[:start] + new + text[end:]
     raw = text.encode("utf-8")
     return raw + _move_index(tail, len(raw) - len(head.encode("utf-8")))
+
+
+def split_tree(content: bytes) -> tuple[str, Any, bytes]:
+    """
+    Return an ASDF file in parts that `join_tree` joins.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+
+    Returns
+    -------
+    head : str
+        The comments before the tree.
+    root : yaml.MappingNode
+        The tree.
+    tail : bytes
+        What follows the tree, from its end mark on.
+
+    Raises
+    ------
+    InputError
+        If it is no ASDF file or its tree is damaged.
+    """
+    text, tail = _split(content)
+    return text[: text.index("%YAML")], _compose(text), tail
+
+
+def join_tree(head: str, root: Any, more: Mapping[str, Any], tail: bytes, dumper: type[Any]) -> bytes:
+    r"""
+    Return an ASDF file with further values at the end of its tree.
+
+    Parameters
+    ----------
+    head, root, tail : str, yaml.MappingNode, bytes
+        As of `split_tree`; the root may have been changed, it is changed here.
+    more : mapping
+        Further values of the root, in their order.
+    dumper : type
+        YAML's dumper, which knows the types in ``more``.
+
+    Returns
+    -------
+    content : bytes
+        The file, its block index moved along.
+
+    Examples
+    --------
+    >>> import yaml
+    >>> from tso3.io.asdftree import join_tree, split_tree
+    >>> text = b"#ASDF 1.0.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\na: 1\n...\n"
+    >>> head, root, tail = split_tree(text)
+    >>> join_tree(head, root, {"b": [2, 3]}, tail, yaml.SafeDumper).splitlines()[3:]
+    [b'--- !core/asdf-1.1.0', b'a: 1', b'b: [2, 3]', b'...']
+    """
+    stream = io.BytesIO()
+    tags = {"!": "tag:stsci.edu:asdf/"}
+    writer = dumper(
+        stream,
+        default_flow_style=None,
+        explicit_start=True,
+        version=(1, 1),
+        allow_unicode=True,
+        encoding="utf-8",
+        tags=tags,
+    )
+    writer.open()
+    root.value += [(writer.represent_data(key), writer.represent_data(value)) for key, value in more.items()]
+    writer.serialize(root)
+    writer.close()
+    raw = head.encode("utf-8") + stream.getvalue().removesuffix(b"...\n")
+    start = tail.find(_BLOCK)
+    moved = 0 if start < 0 else len(raw) + start - _first_block(tail)
+    return raw + _move_index(tail, moved)
 
 
 def _split(content: bytes) -> tuple[str, bytes]:
@@ -270,6 +347,12 @@ def _yaml(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
     return json.dumps(value, ensure_ascii=False)
+
+
+def _first_block(tail: bytes) -> int:
+    """Return the first offset in the block index."""
+    found = re.search(rb"(?m)^- (\d+)", tail[max(tail.rfind(_INDEX), 0) :])
+    return int(found.group(1)) if found is not None else 0
 
 
 def _move_index(tail: bytes, shift: int) -> bytes:

@@ -8,18 +8,17 @@ every run. Every question goes through `Geometry.ask`, which looks first among t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tso3.io.fitsfile import read_unit, scan_hdus
-from tso3.io.memory import Arrays, digest, remembered, versions
+from tso3.io.memory import Arrays, code_digest, digest, remembered, versions
 from tso3.io.wcs import pixel_scale, read_wcs, sky_position, wavelength_of_grid
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Geometry:
             wcs = read_wcs(self.path, self.slit)
             return {} if wcs is None else question(wcs, *arguments)
 
-        asked = (question.__module__, question.__qualname__, _code(question), arguments)
+        asked = (question.__module__, question.__qualname__, code_digest(question), arguments)
         return remembered(digest(tree, self.slit, versions(*_PACKAGES), asked), compute) or None
 
     def wavelength(self, ny: int, nx: int) -> NDArray[np.float64] | None:
@@ -146,14 +145,3 @@ def _cached_digest(path: str, mtime_ns: int, size: int) -> str | None:
     del mtime_ns, size
     hdu = next((h for h in scan_hdus(path) if h.name == "ASDF"), None)
     return None if hdu is None else digest(read_unit(hdu, path))
-
-
-@lru_cache(maxsize=32)
-def _code(question: Any) -> str:
-    """Return a digest of the source of the module of a function, and of the functions of tso3 that it names."""
-    named = (question.__globals__.get(name) for name in question.__code__.co_names)
-    modules = {question.__module__} | {str(getattr(value, "__module__", "")) for value in named}
-    sources = []
-    for name in sorted(module for module in modules if module.startswith("tso3.")):
-        sources.append((name, Path(str(sys.modules[name].__file__)).read_bytes()))
-    return digest(*sources)

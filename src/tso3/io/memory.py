@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import struct
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CACHE_VARIABLE", "cache_folder", "digest", "remembered", "versions"]
+__all__ = ["CACHE_VARIABLE", "cache_folder", "code_digest", "digest", "remembered", "versions"]
 
 CACHE_VARIABLE = "TSO3_CACHE_DIR"
 """Environment variable that names the folder."""
@@ -113,6 +114,15 @@ def _raw(part: Any) -> tuple[str, bytes]:
     if isinstance(part, np.ndarray) and not part.dtype.hasobject:
         return f"{part.dtype.str}{part.shape}", np.ascontiguousarray(part).tobytes()
     raise TypeError(f"no digest of {type(part).__name__}")
+
+
+@lru_cache(maxsize=32)
+def code_digest(function: Any) -> str:
+    """Return a digest of the source of the module of a function, and of the functions of tso3 that it names."""
+    named = (function.__globals__.get(name) for name in function.__code__.co_names)
+    modules = {function.__module__} | {str(getattr(value, "__module__", "")) for value in named}
+    ours = sorted(module for module in modules if module.startswith("tso3."))
+    return digest(*((name, Path(str(sys.modules[name].__file__)).read_bytes()) for name in ours))
 
 
 @lru_cache(maxsize=32)

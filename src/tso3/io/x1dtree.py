@@ -1,4 +1,9 @@
-"""The ASDF extension of a product of spectra: metadata as a tree, a WCS for each spectrum, links into the tables."""
+"""
+The ASDF extension of a product of spectra: metadata as a tree, a WCS for each spectrum, links into the tables.
+
+asdf and gwcs write the WCS of the spectra, and what they write is remembered from run to run (`tso3.io.memory`): it
+depends on wavelengths and place alone, and the two take a second to import. The rest is plain and is put around it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,17 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tso3.errors import Tso3Warning
+from tso3.io.asdftree import join_tree, split_tree
 from tso3.io.fitsfile import open_readonly, pread_exactly
+from tso3.io.memory import code_digest, digest, remembered, versions
 from tso3.io.metadata import Blended
 from tso3.io.segment import Segment
 from tso3.io.x1dplan import TableSpec
@@ -21,18 +29,90 @@ from tso3.io.x1dplan import TableSpec
 if TYPE_CHECKING:
     from gwcs import WCS
 
-__all__ = ["asdf_bytes", "link", "read_cal_logs", "spectral_wcs", "spectrum_entry"]
+__all__ = ["PlacedWcs", "TableLink", "asdf_bytes", "link", "read_cal_logs", "spectral_wcs", "spectrum_entry"]
 
 _NDARRAY = "tag:stsci.edu:asdf/core/ndarray-1.1.0"
+_PACKAGES = ("asdf", "asdf-standard", "asdf-astropy", "astropy", "gwcs")
+"""What writes a WCS."""
 
 
-def asdf_bytes(tree: dict[str, Any]) -> bytes:
-    """Return a tree as an ASDF file."""
-    import asdf
+class TableLink(dict[str, Any]):
+    """A link to a table of the file that surrounds the tree; its keys keep their order."""
 
-    buffer = io.BytesIO()
-    asdf.AsdfFile(tree).write_to(buffer)
-    return buffer.getvalue()
+
+@dataclass(frozen=True)
+class PlacedWcs:
+    """
+    Where the WCS of a spectrum belongs in the tree.
+
+    Attributes
+    ----------
+    ra, dec : float
+        Position of the aperture [deg]; NaN if unknown.
+    wavelength : ndarray, shape (n_wave,)
+        Micron.
+    """
+
+    ra: float
+    dec: float
+    wavelength: NDArray[np.float64]
+
+
+def asdf_bytes(tree: Mapping[str, Any]) -> bytes:
+    """
+    Return a tree as an ASDF file.
+
+    Parameters
+    ----------
+    tree : mapping
+        Plain values, `TableLink`, and in ``spec``, for each spectrum that has one, a `PlacedWcs` as ``meta.wcs``.
+
+    Returns
+    -------
+    content : bytes
+        The text of the tree, and the numbers of the WCS in binary blocks.
+    """
+    import yaml
+
+    spectra = tree.get("spec", ())
+    places = tuple(entry["meta"]["wcs"] for entry in spectra if "wcs" in entry["meta"])
+    head, root, blocks = split_tree(_written(places))
+    wcs = dict(zip(map(id, places), _wcs_nodes(root), strict=True))
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # with what this tree holds
+        pass
+
+    def mapping(dumper: Any, data: TableLink) -> Any:
+        return dumper.represent_mapping(_NDARRAY, list(data.items()))
+
+    Dumper.add_representer(TableLink, mapping)
+    Dumper.add_representer(PlacedWcs, lambda _, data: wcs[id(data)])
+    Dumper.add_multi_representer(np.floating, lambda dumper, data: dumper.represent_float(float(data)))
+    Dumper.add_multi_representer(np.integer, lambda dumper, data: dumper.represent_int(int(data)))
+    return join_tree(head, root, {key: tree[key] for key in sorted(tree)}, blocks, Dumper)
+
+
+def _wcs_nodes(root: Any) -> list[Any]:
+    """Return the nodes of the WCS of a tree as `_written` writes it."""
+    listed = next(value for key, value in root.value if key.value == "wcs")
+    root.value = [(key, value) for key, value in root.value if key.value != "wcs"]
+    return list(listed.value)
+
+
+def _written(places: tuple[PlacedWcs, ...]) -> bytes:
+    """Return an ASDF file with a list ``wcs`` and nothing else; remembered."""
+
+    def compute() -> dict[str, NDArray[Any]]:
+        import asdf
+
+        buffer = io.BytesIO()
+        wcs = [spectral_wcs(place.ra, place.dec, place.wavelength) for place in places]
+        asdf.AsdfFile({"wcs": wcs}).write_to(buffer)
+        return {"content": np.frombuffer(buffer.getvalue(), np.uint8)}
+
+    asked = tuple((place.ra, place.dec, np.asarray(place.wavelength)) for place in places)
+    key = digest("spectral_wcs", code_digest(spectral_wcs), versions(*_PACKAGES), asked)
+    return remembered(key, compute)["content"].tobytes()
 
 
 def product_tree(blended: Blended, spectra: Sequence[dict[str, Any]], links: dict[str, Any]) -> dict[str, Any]:
@@ -54,12 +134,12 @@ def spectrum_entry(table: TableSpec, table_link: Any, date: str) -> dict[str, An
     entry["meta"] = {"date": date, "model_type": "TSOSpecModel"}
     if "spec.name" in table.values:  # spectra of SOSS have neither name nor WCS
         sky = (table.values.get("spec.slit_ra", np.nan), table.values.get("spec.slit_dec", np.nan))
-        entry["meta"]["wcs"] = spectral_wcs(float(sky[0]), float(sky[1]), table.wavelength)
+        entry["meta"]["wcs"] = PlacedWcs(float(sky[0]), float(sky[1]), table.wavelength)
     entry["spec_table"] = table_link
     return entry
 
 
-def link(name: str, version: int, datatype: list[dict[str, Any]], n_rows: int) -> Any:
+def link(name: str, version: int, datatype: list[dict[str, Any]], n_rows: int) -> TableLink:
     """
     Return the tree's link to a table of the file that surrounds it.
 
@@ -74,16 +154,13 @@ def link(name: str, version: int, datatype: list[dict[str, Any]], n_rows: int) -
 
     Returns
     -------
-    link : TaggedDict
+    link : TableLink
         As ``stdatamodels`` writes it.
     """
-    from asdf.tagged import TaggedDict
-
-    source = {"source": f"fits:{name},{version}", "datatype": datatype, "byteorder": "big", "shape": [n_rows]}
-    return TaggedDict(source, _NDARRAY)
+    return TableLink(source=f"fits:{name},{version}", datatype=datatype, byteorder="big", shape=[n_rows])
 
 
-def link_to_array(name: str, array: NDArray[np.void]) -> Any:
+def link_to_array(name: str, array: NDArray[np.void]) -> TableLink:
     """Return the link to a table that holds this structured array (``U`` strings, logicals and numbers)."""
     described: list[dict[str, Any]] = []
     for column in array.dtype.names or ():

@@ -40,6 +40,9 @@ class Measured:
         Largest sum over the process tree of private memory, sampled.
     resident_bytes : int
         Largest resident memory of one process of the tree, as the kernel counted it; shared pages included.
+    read_bytes : int
+        Bytes that the process tree has read, from whatever they came (disk, page cache); 0 where the system does not
+        count them. Some tens of MB are Python's modules.
     returncode : int
         Exit code.
     step_seconds : dict of str to float
@@ -52,6 +55,7 @@ class Measured:
     cpu_seconds: float
     private_bytes: int
     resident_bytes: int
+    read_bytes: int
     returncode: int
     step_seconds: dict[str, float]
     stdout: str
@@ -106,8 +110,10 @@ def measure(command: list[str], *, cwd: Path, env: dict[str, str] | None = None)
     sampler = threading.Thread(target=_sample, args=(process.pid, peak, ended))
     for thread in (*readers, sampler):
         thread.start()
-    _, status, usage = os.wait4(process.pid, 0)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     seconds = time.perf_counter() - start
+    read = _read_bytes(process.pid)  # counted until the process is waited for
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     ended.set()
     for thread in (*readers, sampler):
@@ -120,11 +126,20 @@ def measure(command: list[str], *, cwd: Path, env: dict[str, str] | None = None)
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         private_bytes=peak[0],
         resident_bytes=usage.ru_maxrss * 1024,
+        read_bytes=read,
         returncode=process.returncode,
         step_seconds=_stages(lines, seconds),
         stdout="".join(outputs),
         stderr="".join(text for _, text in lines),
     )
+
+
+def _read_bytes(pid: int) -> int:
+    """Return the bytes that a process that has just ended, and the children it waited for, have read."""
+    counters = Path(f"/proc/{pid}/io")
+    if not counters.exists():
+        return 0
+    return int(dict(line.split(": ") for line in counters.read_text().splitlines())["rchar"])
 
 
 def _sample(pid: int, peak: list[int], ended: threading.Event) -> None:

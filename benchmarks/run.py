@@ -117,6 +117,7 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
     """Measure one case, alternating between the programs, and return its record."""
     programs = [name for name in PROGRAMS if name != "jwst" or options.against == "jwst"]
     runs: dict[str, list[Measured]] = {name: [] for name in programs}
+    written: dict[str, int] = {}
     copies: list[float] = []
     n_read = folder_bytes(visit.members)
     n_written = n_read
@@ -127,8 +128,8 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
         for name in programs:
             if i == 0 and name == "jwst":
                 continue
-            result, written = one_run(name, visit, case, folder, options)
-            n_written = written if name == "archive" else n_written
+            result, written[name] = one_run(name, visit, case, folder, options)
+            n_written = written["archive"]
             label = f"{case.title} {name}" + ("" if i else " (warm-up)")
             print(f"{label}: {result.seconds:.2f} s, {result.private_bytes / 2**20:.0f} MiB", file=sys.stderr)
             if i:
@@ -145,20 +146,22 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
         "bytes_read": n_read,
         "bytes_written": n_written,
         "copy_seconds": sorted(copies),
-        "programs": {name: _record(results) for name, results in runs.items() if results},
+        "programs": {name: _record(results, written[name]) for name, results in runs.items() if results},
         "machine": machine(),
         "peer_versions": peer_versions(options.peer_python) if options.against == "jwst" else None,
     }
 
 
-def _record(results: list[Measured]) -> dict[str, Any]:
-    """Return the numbers of all runs of one program as plain values."""
+def _record(results: list[Measured], written: int) -> dict[str, Any]:
+    """Return the numbers of all runs of one program, and the bytes that it wrote, as plain values."""
     steps = {step for result in results for step in result.step_seconds}
     return {
         "seconds": sorted(result.seconds for result in results),
         "cpu_seconds": statistics.median(result.cpu_seconds for result in results),
         "private_bytes": max(result.private_bytes for result in results),
         "resident_bytes": max(result.resident_bytes for result in results),
+        "bytes_read": max(result.read_bytes for result in results),
+        "bytes_written": written,
         "step_seconds": {
             step: statistics.median(result.step_seconds.get(step, 0.0) for result in results) for step in sorted(steps)
         },

@@ -8,7 +8,7 @@ and written once. What is kept is one or two blocks of the rows that extraction 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,19 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.block import Block
+from tso3.core.outliers import OutlierResult
 from tso3.engine import BlockPlan, Footprint, plan_blocks, run_blocks
-from tso3.io.convert import convert_frames, to_float
 from tso3.io.exposure import Exposure
-from tso3.io.planes import bad_mask, patch
-from tso3.io.reader import Reader
+from tso3.io.reader import RawPlanes, Reader
+from tso3.io.tiles import Place, mark_rows, ready_rows
 from tso3.steps import outlier_detection
 
 __all__ = ["ExposureStream", "PlaneWriter", "StreamCounts"]
 
 _FRAME_PLANES = ("SCI", "ERR", "DQ")
 _VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
-_NATIVE_BYTES = 4 + 4 + 4 + 1 + 1 + 5  # data, err, dq, mask, bad, and what the step needs beside them
+_STACK_BYTES = 4 + 4 + 1 + 1  # value, error, whether it takes part, whether it is an outlier
 _RAW_FRAME_BYTES = 12
+_PART_BYTES = 2**20
+"""Rows of so many bytes are worked on at a time: they stay in the processor's cache."""
+_JUDGED_PART_BYTES = 8 * 2**20
+"""The same where a template is subtracted, of which every part costs some calls for each integration."""
 _SINGLE_BYTES = 64 * 2**20
 
 
@@ -195,8 +199,8 @@ class ExposureStream:
             ny=self.exposure.ny,
             nx=self.exposure.nx,
             used_rows=self.used[1] - self.used[0],
-            read_bytes=_RAW_FRAME_BYTES + _NATIVE_BYTES + 4 * len(self.variances) + 2 + median_bytes,
-            halo_bytes=_RAW_FRAME_BYTES + _NATIVE_BYTES,
+            read_bytes=_RAW_FRAME_BYTES + 4 * len(self.variances) + median_bytes,
+            halo_bytes=_RAW_FRAME_BYTES,
             kept_bytes=self._kept_bytes,
             result_bytes=result_bytes,
             fixed_bytes=fixed_bytes,
@@ -233,7 +237,7 @@ class ExposureStream:
         """Return one block by itself, flagged like any other; nothing is written or counted."""
         state = _OpenBlock(start, stop, _BlockPool(self._kept, stop - start).take(self.exposure.ny, self.exposure.nx))
         first, last = self.reach(start, stop)
-        rows = max(1, _SINGLE_BYTES // ((last - first) * self.exposure.nx * (_RAW_FRAME_BYTES + _NATIVE_BYTES)))
+        rows = max(1, _SINGLE_BYTES // ((last - first) * self.exposure.nx * _RAW_FRAME_BYTES))
         for low in range(self.used[0], self.used[1], rows):
             self._run_tile(state, slice(low, min(low + rows, self.used[1])), dry=True)
         return state.block()
@@ -244,85 +248,68 @@ class ExposureStream:
 
         They are views of buffers that the next call in the same thread uses again.
         """
-        first, last = self.reach(start, stop)
-        raw, stack = self._read(first, last, rows)
-        own = slice(start - first, stop - first)
-        own_raw = {name: plane[own] for name, plane in raw.items()} | self._read_variances(start, stop, rows)
-        bad = bad_mask(own_raw, out=self._scratch.get("bad", own_raw["SCI"].shape, np.bool_))
-        if self.bad_pixels is not None:
-            bad |= self.bad_pixels[rows]
-        if self.outliers is not None:
-            bad |= outlier_detection.run(self.outliers, stack, first, start, stop, rows).outlier
-        data, err = stack[0][own], stack[1][own]
-        data[bad] = np.nan
-        err[bad] = np.nan
+        shape = (stop - start, rows.stop - rows.start, self.exposure.nx)
+        data, err = (self._scratch.get(f"flagged {name}", shape, np.float32) for name in ("data", "err"))
+        state = _OpenBlock(start, stop, {"data": data, "err": err})
+        self._run_tile(state, rows, dry=True, used=(rows.start, rows.stop, rows.start))
         return data, err
 
     def _open(self, start: int, stop: int) -> _OpenBlock:
         return _OpenBlock(start, stop, self._pool.take(self.exposure.ny, self.exposure.nx))
 
-    def _run_tile(self, state: _OpenBlock, rows: slice, *, dry: bool = False) -> None:
+    def _run_tile(
+        self, state: _OpenBlock, rows: slice, *, dry: bool = False, used: tuple[int, int, int] | None = None
+    ) -> None:
         start, stop = state.start, state.stop
         first, last = self.reach(start, stop)
-        raw, stack = self._read(first, last, rows)
-        own = slice(start - first, stop - first)
-        own_raw = {name: plane[own] for name, plane in raw.items()}
-        own_raw |= self._read_variances(start, stop, rows)
-        bad = bad_mask(own_raw, out=self._scratch.get("bad", own_raw["SCI"].shape, np.bool_))
-        if self.bad_pixels is not None:
-            bad |= self.bad_pixels[rows]
-        outlier = None
-        if self.outliers is not None:
-            result = outlier_detection.run(self.outliers, stack, first, start, stop, rows)
-            outlier = result.outlier
-            if result.median is not None and self.writer is not None and not dry:
-                self.writer.write_median(start, stop, result.median, rows)
-        patch(own_raw, bad, outlier)
-        if outlier is not None:
-            bad |= outlier
-        if not dry:
-            if outlier is not None:
-                with self._lock:
-                    self.counts.n_outlier[start:stop] += result.n_flagged
-            if self.writer is not None:
-                self.writer.write(start, stop, own_raw, rows)
-        self._keep(state, own_raw, bad, rows)
+        raw = self._read(first, last, rows, _FRAME_PLANES)
+        own_raw = {name: plane[start - first : stop - first] for name, plane in raw.items()}
+        own_raw |= self._read(start, stop, rows, self.variances)
+        n_flagged = np.zeros(stop - start, np.int64)
+        for place in self._parts(rows, last - first):
+            outlier = None
+            if self.outliers is not None:
+                found = self._find_outliers(self.outliers, raw, place, (first, start, stop))
+                outlier = found.outlier
+                n_flagged += found.n_flagged
+                if found.median is not None and self.writer is not None and not dry:
+                    here = slice(place.row, place.row + place.high - place.low)
+                    self.writer.write_median(start, stop, found.median, here)
+            wanted = (*self.used, 0) if used is None else used
+            mark_rows(own_raw, place, outlier, self.bad_pixels, state.arrays, wanted, top_bit=self.top_bit)
+        if dry:
+            return
+        with self._lock:
+            self.counts.n_outlier[start:stop] += n_flagged
+        if self.writer is not None:
+            self.writer.write(start, stop, own_raw, rows)
 
-    def _read(self, first: int, last: int, rows: slice) -> tuple[dict[str, NDArray[np.generic]], tuple]:
-        shape = (last - first, rows.stop - rows.start, self.exposure.nx)
-        planes = self.exposure.segments[0].planes
-        buffers = {name: self._scratch.get(name, shape, planes[name].dtype) for name in _FRAME_PLANES}
-        raw = self.reader.read(first, last, _FRAME_PLANES, rows, out=buffers)
+    def _parts(self, rows: slice, n_stack: int) -> Iterator[Place]:
+        """Cut rows that were read at once into those that are worked on at once."""
+        judged = self.outliers is not None and self.outliers.judge is not None
+        aim = _JUDGED_PART_BYTES if judged else _PART_BYTES
+        n_rows = rows.stop - rows.start
+        step = max(1, aim // (n_stack * self.exposure.nx * _STACK_BYTES))
+        for low in range(0, n_rows, step):
+            yield Place(low, min(low + step, n_rows), rows.start + low)
+
+    def _find_outliers(
+        self, plan: outlier_detection.OutlierPlan, raw: RawPlanes, place: Place, span: tuple[int, int, int]
+    ) -> OutlierResult:
+        """Return the outliers of the integrations start to stop in some rows; ``span`` is first, start, stop."""
+        first, start, stop = span
+        shape = (len(raw["SCI"]), place.high - place.low, self.exposure.nx)
         data = self._scratch.get("data", shape, np.float32)
         err = self._scratch.get("err", shape, np.float32)
-        dq = self._scratch.get("dq", shape, np.uint32)
-        mask = self._scratch.get("mask", shape, np.bool_)
-        convert_frames(raw, data, err, dq, mask, top_bit=self.top_bit)
-        if self.bad_pixels is not None:
-            mask |= self.bad_pixels[rows]
-            dq |= self.bad_pixels[rows]
-        return raw, (data, err, dq, mask)
+        left_out = self._scratch.get("left_out", shape, np.bool_)
+        rule = outlier_detection.left_out(plan, start)
+        ready_rows(raw, place, rule, self.bad_pixels, (data, err, left_out), top_bit=self.top_bit)
+        rows = slice(place.row, place.row + shape[1])
+        return outlier_detection.run(plan, (data, err, left_out), first, start, stop, rows)
 
-    def _read_variances(self, start: int, stop: int, rows: slice) -> dict[str, NDArray[np.generic]]:
-        shape = (stop - start, rows.stop - rows.start, self.exposure.nx)
+    def _read(self, first: int, last: int, rows: slice, names: tuple[str, ...]) -> RawPlanes:
+        """Read planes of some integrations into buffers of this thread."""
+        shape = (last - first, rows.stop - rows.start, self.exposure.nx)
         planes = self.exposure.segments[0].planes
-        buffers = {name: self._scratch.get(name, shape, planes[name].dtype) for name in self.variances}
-        return self.reader.read(start, stop, self.variances, rows, out=buffers)
-
-    def _keep(
-        self, state: _OpenBlock, raw: Mapping[str, NDArray[np.generic]], bad: NDArray[np.bool_], rows: slice
-    ) -> None:
-        """Copy the rows that extraction needs into the block."""
-        low, high = max(rows.start, self.used[0]), min(rows.stop, self.used[1])
-        if low >= high:
-            return
-        inside = slice(low - rows.start, high - rows.start)
-        source = {"data": "SCI", "err": "ERR"} | {name: name for name in self.variances}
-        for i in range(state.stop - state.start):
-            for name, array in state.arrays.items():
-                if name == "mask":
-                    array[i, low:high] = bad[i, inside]
-                elif name == "dq":
-                    self.reader.native(raw["DQ"][i, inside], out=array[i, low:high])
-                else:
-                    to_float(raw[source[name]][i, inside], array[i, low:high])
+        buffers = {name: self._scratch.get(name, shape, planes[name].dtype) for name in names}
+        return self.reader.read(first, last, names, rows, out=buffers)

@@ -18,7 +18,7 @@ def flags(series, segments, parameters):
     edges = np.concatenate([[0], np.cumsum(segments)])
     exposure = SimpleNamespace(n_int=int(edges[-1]), segment_bounds=tuple(pairwise(edges)))
     data = np.asarray(series, np.float32).reshape(-1, 1, 1)
-    stack = (data, np.ones_like(data), np.zeros(data.shape, np.uint32), np.isnan(data))
+    stack = (data, np.ones_like(data), np.isnan(data))
     plan = outlier_detection.prepare(exposure, parameters)
     found = np.zeros(data.size, bool)
     for start, stop in exposure.segment_bounds:  # as the stream does: a run of integrations with its neighbours

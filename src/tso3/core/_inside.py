@@ -50,7 +50,21 @@ class Sections(NamedTuple):
 
 def make_sections(n_int: int, depth: int, wanted: bool) -> Sections:
     """
-    Return work space for windows of up to ``depth`` of ``n_int`` integrations; empty if none is wanted or none sorted.
+    Return work space.
+
+    Parameters
+    ----------
+    n_int : int
+        Integrations of the stack.
+    depth : int
+        Length of the widest window [integrations] if windows are kept sorted, else 0.
+    wanted : bool
+        Whether sections are of use.
+
+    Returns
+    -------
+    sections : Sections
+        Of length 0 if they are of no use.
 
     Examples
     --------

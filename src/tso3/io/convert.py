@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["convert_frames", "to_float"]
+__all__ = ["convert_frames", "swap_word"]
 
 Words = NDArray[np.uint32]
 
@@ -17,7 +17,8 @@ _EXPONENT = np.uint32(0x7F800000)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _swap(word: np.uint32) -> np.uint32:
+def swap_word(word: np.uint32) -> np.uint32:
+    """Return a word with its bytes in the opposite order; for compiled code."""
     return (
         (word >> np.uint32(24))
         | ((word >> np.uint32(8)) & np.uint32(0xFF00))
@@ -38,9 +39,9 @@ def _convert(
     mask_out: NDArray[np.bool_],
 ) -> None:
     for i in range(sci.size):
-        a = _swap(sci[i])
-        b = _swap(err[i])
-        q = _swap(dq[i]) ^ flip
+        a = swap_word(sci[i])
+        b = swap_word(err[i])
+        q = swap_word(dq[i]) ^ flip
         data_out[i] = a
         err_out[i] = b
         dq_out[i] = q
@@ -48,12 +49,6 @@ def _convert(
         bad |= (b & _EXPONENT) == _EXPONENT
         bad |= (q & _DO_NOT_USE) != 0
         mask_out[i] = bad
-
-
-@njit(cache=True, nogil=True)
-def _swap_all(raw: Words, out: Words) -> None:
-    for i in range(raw.size):
-        out[i] = _swap(raw[i])
 
 
 def _words(array: NDArray[np.generic]) -> Words:
@@ -108,30 +103,3 @@ def convert_frames(
         _words(dq),
         mask.reshape(-1),
     )
-
-
-def to_float(raw: NDArray[np.generic], out: NDArray[np.float32]) -> NDArray[np.float32]:
-    """
-    Fill ``out`` with a big-endian float plane in the byte order of the machine, and return it.
-
-    Parameters
-    ----------
-    raw : ndarray of ``>f4``, contiguous
-        Not modified.
-    out : ndarray of float32, contiguous
-        Same size.
-
-    Returns
-    -------
-    out : ndarray of float32
-        The argument.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tso3.io.convert import to_float
-    >>> to_float(np.array([1, 2], ">f4"), np.empty(2, np.float32))
-    array([1., 2.], dtype=float32)
-    """
-    _swap_all(_words(raw), _words(out))
-    return out

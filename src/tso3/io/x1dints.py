@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from tso3.errors import OutputError
 from tso3.io.atomic import atomic_path
-from tso3.io.disk import begin_flush, reserve, write_at
+from tso3.io.disk import reserve, write_at
 from tso3.io.exposure import Observation
 from tso3.io.fitsfile import padded
 from tso3.io.metadata import Blended, Member, Provenance, blend, cards_of

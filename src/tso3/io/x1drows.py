@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.errors import OutputError
-from tso3.io.disk import refusal, reserve, write_at
+from tso3.io.disk import begin_flush, refusal, reserve, write_at
 from tso3.io.fitsfile import open_readonly, pread_exactly
 from tso3.io.x1dplan import TableSpec
 from tso3.io.x1dtable import UNSIGNED, Column, row_dtype
@@ -148,6 +148,8 @@ class RowWriter:
                 buffer = self._buffer(dtype, end - begin)
                 _fill(buffer, unit.columns, table, at, _rows_of(spectra, unit.columns, begin, end))
                 write_at(self._descriptor, buffer.view(np.uint8).data, unit.offset + at * dtype.itemsize, self._path)
+            n_bytes = (last - first) * dtype.itemsize
+            begin_flush(self._descriptor, unit.offset + row * dtype.itemsize, n_bytes)  # little is left for the end
         self.written[index][row : row + last - first] = True
 
     def _buffer(self, dtype: np.dtype[np.void], n: int) -> NDArray[np.void]:
@@ -294,6 +296,7 @@ def copy_rows(part: RowsPart, piece: RowPiece, row_bytes: int, descriptor: int, 
         for done in range(0, size, _CHUNK):
             data = pread_exactly(source, min(_CHUNK, size - done), piece.offset + done, part.path)
             write_at(descriptor, data, offset + piece.first * row_bytes + done, path)
+            begin_flush(descriptor, offset + piece.first * row_bytes + done, len(data))
     finally:
         os.close(source)
 

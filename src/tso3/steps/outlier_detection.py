@@ -18,9 +18,10 @@ from tso3.core.template import Template, TemplateFit, subtract_terms
 from tso3.errors import ParameterError
 from tso3.io.dqflags import pixel_flags
 from tso3.io.exposure import Exposure
+from tso3.io.tiles import LeftOut
 from tso3.parameters import OutlierDetection
 
-__all__ = ["OutlierPlan", "prepare", "reach", "run"]
+__all__ = ["OutlierPlan", "left_out", "prepare", "reach", "run"]
 
 
 _NOTICED = 1.15
@@ -176,9 +177,30 @@ def reach(plan: OutlierPlan, start: int, stop: int) -> tuple[int, int]:
     return first, last
 
 
+def left_out(plan: OutlierPlan, start: int) -> LeftOut:
+    """
+    Return which samples take part in no median, for a block that begins at an integration.
+
+    Parameters
+    ----------
+    plan : OutlierPlan
+        The exposure's plan.
+    start : int
+        Exposure index.
+
+    Returns
+    -------
+    rule : LeftOut
+        As the presets differ: a static median of the archive leaves out NaN alone, its rolling one no bad ERR.
+    """
+    if plan.static[start] and not plan.parameters.static_masked:
+        return LeftOut(0, all_bad=False)
+    return LeftOut(plan.bad_bits, all_bad=plan.parameters.nan_policy != "propagate")
+
+
 def run(
     plan: OutlierPlan,
-    stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32], NDArray[np.bool_]],
+    stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]],
     first: int,
     start: int,
     stop: int,
@@ -192,9 +214,9 @@ def run(
     plan : OutlierPlan
         The exposure's plan.
     stack : tuple of ndarray, shape (n_stack, n_rows, nx)
-        ``data``, ``err``, ``dq`` and ``mask`` of the integrations from ``first`` on, the neighbours that `reach`
-        names included. Not modified, but for ``data`` and ``err`` where the plan has a template: they are then its
-        residuals and their noise.
+        Values, errors, and which samples take part in no median (`left_out`), of the integrations from ``first`` on,
+        the neighbours that `reach` names included. Not modified, but for values and errors where the plan has a
+        template: they are then its residuals and their noise.
     first : int
         Exposure index of the first integration in ``stack``.
     start, stop : int
@@ -207,23 +229,17 @@ def run(
     result : OutlierResult
         Flags of these integrations, and what they were compared with.
     """
-    data, err, dq, mask = stack
+    data, err, no_part = stack
     tile = slice(None) if rows is None else rows
     if plan.judge is not None:
         _to_residuals(plan.judge, data, err, first, tile)
     parameters = plan.parameters
     static = bool(plan.static[start])
     propagate = parameters.nan_policy == "propagate"
-    if static and not parameters.static_masked:
-        left_out = np.isnan(data)
-    elif propagate:
-        left_out = np.isnan(data) | ((dq & np.uint32(plan.bad_bits)) != 0)
-    else:
-        left_out = mask | ((dq & np.uint32(plan.bad_bits)) != 0)
     result = flag_outliers(
         data,
         err,
-        left_out,
+        no_part,
         plan.lo[first : first + len(data)] - first,
         plan.hi[first : first + len(data)] - first,
         snr=parameters.snr,

@@ -22,11 +22,13 @@ __all__ = ["BlockPlan", "Footprint", "available_workers", "parse_size", "plan_bl
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _BLOCKS_IN_FLIGHT = 2
 _LARGEST_BLOCK = 256
-_ENOUGH_BLOCK = 32
-"""Integrations in a block from which more gain no time (measured for 32 × 2048 pixels and a window of 25)."""
+_ENOUGH_BLOCK = 64
+"""Integrations in a block from which more gain little time (measured for 32 × 2048 pixels and a window of 25)."""
 _BLOCK_BYTES_AIM = 48 * 2**20
 _SMALLEST_BLOCK = 1
-_TILE_ROWS_AIM = 64 * 2**20
+_TILE_BYTES_AIM = 64 * 2**20
+_WHOLE_FRAMES_AIM = 192 * 2**20
+"""Up to so many bytes, a tile is a whole block: its planes are read and written by one call each."""
 
 
 def available_workers() -> int:
@@ -132,12 +134,15 @@ class BlockPlan:
         Threads.
     memory : int
         Bytes that this cut needs at most.
+    in_flight : int
+        Blocks that are worked on at a time.
     """
 
     blocks: tuple[tuple[int, int], ...]
     tiles: tuple[slice, ...]
     workers: int
     memory: int
+    in_flight: int
 
 
 def _cut(first: int, last: int, size: int) -> list[tuple[int, int]]:
@@ -173,7 +178,7 @@ def plan_blocks(
     workers : int
         Threads wanted; fewer are used if memory is short.
     block_size : int, optional
-        Integrations per block; by default 32, or for small frames as many as make 48 MiB, up to 256, or what fits.
+        Integrations per block; by default 64, or for small frames as many as make 48 MiB, up to 256, or what fits.
         Segments that are longer than this do not need more memory.
 
     Returns
@@ -191,24 +196,44 @@ def plan_blocks(
     least = None
     for n_workers in range(workers, 0, -1):
         for size in sizes:
-            blocks = [(k, min(k + size, last)) for first, last in bounds for k in range(first, last, size)]
+            blocks = tuple(piece for first, last in bounds for piece in _cut(first, last, size))
             halo = max(halo_of(start, stop) for start, stop in blocks)
+            per_row = footprint.tile(1, size, halo)
+            whole = _whole_frames(blocks, footprint, (size, per_row), max_memory, n_workers)
+            if whole is not None:
+                return whole
             in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1
             kept = footprint.fixed_bytes + in_flight * footprint.block(size)
             room = (max_memory - kept) // n_workers
-            per_row = footprint.tile(1, size, halo)
             need = kept + n_workers * per_row
             least = need if least is None else min(least, need)
             if room < per_row:
                 continue
-            rows = _rows_per_tile(footprint.ny, min(room, _TILE_ROWS_AIM) // per_row, n_workers)
+            rows = _rows_per_tile(footprint.ny, min(room, _TILE_BYTES_AIM) // per_row, n_workers)
             tiles = tuple(slice(a, b) for a, b in _cut(0, footprint.ny, rows))
-            return BlockPlan(tuple(blocks), tiles, n_workers, kept + n_workers * rows * per_row)
+            return BlockPlan(blocks, tiles, n_workers, kept + n_workers * rows * per_row, in_flight)
     raise ParameterError(
         f"{max_memory / 2**20:.0f} MiB do not hold one row of the smallest block; "
         f"allow at least {-(-(least or 0) // 2**20)} MiB",
         "max_memory",
     )
+
+
+def _whole_frames(
+    blocks: tuple[tuple[int, int], ...],
+    footprint: Footprint,
+    size: tuple[int, int],
+    max_memory: int,
+    n_workers: int,
+) -> BlockPlan | None:
+    """Return the plan in which every worker has blocks of its own; None if these are too large or too few."""
+    n_int, per_row = size
+    tile = footprint.ny * per_row
+    in_flight = min(n_workers + 1, len(blocks)) if n_workers > 1 else 1
+    memory = footprint.fixed_bytes + in_flight * footprint.block(n_int) + n_workers * tile
+    if tile > _WHOLE_FRAMES_AIM or memory > max_memory or (n_workers > 1 and len(blocks) < 2 * n_workers):
+        return None
+    return BlockPlan(blocks, (slice(0, footprint.ny),), n_workers, memory, in_flight)
 
 
 def _sizes_to_try(longest: int, footprint: Footprint) -> list[int]:
@@ -276,7 +301,7 @@ def run_blocks(
         in_flight: list[list[Future[None]]] = []
         try:
             for start, stop in plan.blocks:
-                if len(in_flight) == _BLOCKS_IN_FLIGHT:
+                if len(in_flight) == plan.in_flight:
                     _wait_for(in_flight.pop(0))
                 job, state = _BlockJob(len(plan.tiles)), open_block(start, stop)
                 in_flight.append([pool.submit(task, job, state, tile) for tile in plan.tiles])

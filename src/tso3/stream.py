@@ -171,6 +171,8 @@ class ExposureStream:
         self._kept = names
         self._pool = _BlockPool(names, 1)
         self._kept_bytes = sum(np.dtype(kind).itemsize for kind in names.values())
+        judged = outliers is not None and outliers.judge is not None
+        self._part_bytes = _JUDGED_PART_BYTES if judged else _PART_BYTES
         self._scratch = _Scratch()
         self._lock = threading.Lock()
         self.counts = StreamCounts.empty(exposure.n_int)
@@ -194,6 +196,7 @@ class ExposureStream:
         segments: slice = slice(None),
     ) -> BlockPlan:
         """Return the cut of some segments that fits into ``max_memory`` (see `tso3.engine.plan_blocks`)."""
+        self._part_bytes = min(self._part_bytes, max_memory // (16 * workers))
         median_bytes = 8 if self.outliers is not None and self.outliers.parameters.save_intermediate_results else 0
         footprint = Footprint(
             ny=self.exposure.ny,
@@ -203,7 +206,7 @@ class ExposureStream:
             halo_bytes=_RAW_FRAME_BYTES,
             kept_bytes=self._kept_bytes,
             result_bytes=result_bytes,
-            fixed_bytes=fixed_bytes,
+            fixed_bytes=fixed_bytes + workers * 2 * self._part_bytes,  # twice: a part has at least one row
         )
         return plan_blocks(
             self.exposure.segment_bounds[segments],
@@ -286,10 +289,8 @@ class ExposureStream:
 
     def _parts(self, rows: slice, n_stack: int) -> Iterator[Place]:
         """Cut rows that were read at once into those that are worked on at once."""
-        judged = self.outliers is not None and self.outliers.judge is not None
-        aim = _JUDGED_PART_BYTES if judged else _PART_BYTES
         n_rows = rows.stop - rows.start
-        step = max(1, aim // (n_stack * self.exposure.nx * _STACK_BYTES))
+        step = max(1, self._part_bytes // (n_stack * self.exposure.nx * _STACK_BYTES))
         for low in range(0, n_rows, step):
             yield Place(low, min(low + step, n_rows), rows.start + low)
 

@@ -242,7 +242,7 @@ def check_options(
     max_memory : str or int, optional
         Private memory.
     **others
-        Further options of it; of these ``times`` and ``bad_pixels`` must exist.
+        Further options of it; of these ``times`` and ``bad_pixels`` must exist, ``scheduler`` and ``cluster`` make sense.
 
     Raises
     ------
@@ -264,6 +264,10 @@ def check_options(
             )
         if str(path).upper() != "N/A" and not Path(path).is_file():
             raise ReferenceFileError(f"the {kind} reference does not exist; check the path", path)
+    if others.get("scheduler") is not None or others.get("cluster") is not None:
+        from tso3.cluster import check_choice
+
+        check_choice(others.get("scheduler"), others.get("cluster"))
     for name in ("times", "bad_pixels"):
         path = others.get(name)
         if path is not None and not Path(path).exists():

@@ -114,7 +114,10 @@ class Lane:
         if wanted:
             self._check_memory()
         with Reader(exposure) as reader:
-            self.model: ExposureModel | None = survey.run(exposure, reader, parameters.survey, bad_pixels, wanted)
+            limits = setting.limits
+            self.model: ExposureModel | None = survey.run(
+                exposure, reader, parameters.survey, bad_pixels, wanted, limits.workers, limits.max_memory
+            )
             if wanted:
                 self._judge_by_template()
             self.prepare(reader)
@@ -150,10 +153,7 @@ class Lane:
             )
             return
         crew, fitted = self.setting.crew, self.model.template
-        parts = [
-            FitPart(fitted, self.exposure, self.bad_pixels, segments, crew.limits)
-            for segments in crew.pieces(self.exposure)
-        ]
+        parts = [FitPart(fitted, self.exposure, segments, crew.limits) for segments in crew.pieces(self.exposure)]
         found = crew.run(fit_part, parts, f"{self.exposure.label}: template", self.setting.progress)
         self.outliers = outlier_detection.judged(self.outliers, fitted, joined_fits(list(found)))
 

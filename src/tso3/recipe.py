@@ -359,8 +359,6 @@ class FitPart:
         Of the exposure.
     exposure : Exposure
         Whose integrations they are.
-    bad_pixels : ndarray of bool or None, shape (ny, nx)
-        Pixels that the user calls bad.
     segments : Segments
         Which.
     limits : Limits
@@ -369,7 +367,6 @@ class FitPart:
 
     template: Template
     exposure: Exposure
-    bad_pixels: NDArray[np.bool_] | None
     segments: Segments
     limits: Limits
 
@@ -409,9 +406,7 @@ def fit_part(part: FitPart, progress: Progress) -> tuple[int, TemplateFit]:
     """
     where = part.segments
     with Reader(part.exposure) as reader:
-        found = template.fit(
-            part.template, part.exposure, reader, part.bad_pixels, part.limits.workers, (where.start, where.stop)
-        )
+        found = template.fit(part.template, part.exposure, reader, part.limits.workers, (where.start, where.stop))
     progress.advance(where.n_int)
     return where.start, found
 

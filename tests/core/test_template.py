@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tso3.core.learning import component_images, components, noise_image
-from tso3.core.template import chosen_pixels, fit_terms, levels, steady_terms, subtract_terms
+from tso3.core.learning import component_images, components, noise_image, robust_scatter, sample_median
+from tso3.core.template import fit_terms, levels, noise_of_integrations, subtract_terms, weigh_terms
+from tso3.core.terms import chosen_pixels, steady_terms
 
 RNG = np.random.default_rng(11)
 
@@ -25,12 +26,18 @@ def flat(stack):
     return np.ascontiguousarray(stack.reshape(len(stack), -1))
 
 
+def fitted(terms, data, mask=None, keep_residual=False):
+    """Fit with a noise of 1, masked samples bad."""
+    samples = data if mask is None else np.where(mask, np.float32(np.nan), data)
+    return fit_terms(weigh_terms(terms, np.ones(terms.shape[1])), samples, keep_residual)
+
+
 def test_the_fit_is_that_of_linear_algebra(scene):
     _, terms, _, data = scene
     a = flat(terms).astype(float)
     mask = np.zeros(flat(data).shape, bool)
     mask[3, 100:400] = True
-    fit = fit_terms(a, np.ones(a.shape[1]), flat(data), mask)
+    fit = fitted(a, flat(data), mask)
     for i in (0, 3):
         good = ~mask[i]
         expected = np.linalg.lstsq(a[:, good].T, flat(data)[i, good].astype(float), rcond=None)[0]
@@ -41,7 +48,7 @@ def test_the_fit_is_that_of_linear_algebra(scene):
 
 def test_coefficients_are_true_within_their_errors(scene):
     _, terms, true, data = scene
-    fit = fit_terms(flat(terms), np.ones(terms[0].size), flat(data), np.zeros(flat(data).shape, bool))
+    fit = fitted(flat(terms), flat(data))
     pulls = (fit.coefficients - true) / fit.errors
     assert 0.8 < pulls.std() < 1.2
     assert abs(pulls.mean()) < 0.3
@@ -51,27 +58,25 @@ def test_cosmic_rays_do_not_move_the_fit(scene):
     _, terms, _, data = scene
     hit = flat(data).copy()
     hit[:, 500:515] += 3000.0
-    none = np.zeros(hit.shape, bool)
-    lost = none.copy()
+    lost = np.zeros(hit.shape, bool)
     lost[:, 500:515] = True
-    fit = fit_terms(flat(terms), np.ones(terms[0].size), hit, none, keep_residual=True)
-    without = fit_terms(flat(terms), np.ones(terms[0].size), flat(data), lost)
+    fit = fitted(flat(terms), hit, keep_residual=True)
+    without = fitted(flat(terms), flat(data), lost)
     assert (np.abs(fit.coefficients - without.coefficients) < 0.02 * without.errors).all()
     np.testing.assert_allclose(fit.residual[:, 500:515], 3000.0, atol=12.0)
 
 
 def test_an_integration_does_not_depend_on_its_neighbours(scene):
     _, terms, _, data = scene
-    noise, mask = np.ones(terms[0].size), np.zeros(flat(data).shape, bool)
-    whole = fit_terms(flat(terms), noise, flat(data), mask)
-    part = fit_terms(flat(terms), noise, flat(data)[7:9], mask[7:9])
+    whole = fitted(flat(terms), flat(data))
+    part = fitted(flat(terms), flat(data)[7:9])
     np.testing.assert_array_equal(whole.coefficients[7:9], part.coefficients)
     np.testing.assert_array_equal(whole.scales[7:9], part.scales)
 
 
 def test_terms_that_cannot_be_told_apart_do_no_harm():
     twin = np.stack([np.linspace(1.0, 2.0, 60)] * 2)
-    fit = fit_terms(twin, np.ones(60), 3.0 * twin[:1].astype(np.float32), np.zeros((1, 60), bool))
+    fit = fitted(twin, 3.0 * twin[:1].astype(np.float32))
     np.testing.assert_allclose(fit.coefficients, [[3.0, 0.0]], atol=1e-5)
 
 
@@ -79,7 +84,7 @@ def test_an_integration_without_valid_pixels_has_no_coefficients(scene):
     _, terms, _, data = scene
     mask = np.ones(flat(data)[:2].shape, bool)
     mask[1] = False
-    fit = fit_terms(flat(terms), np.ones(terms[0].size), flat(data)[:2], mask)
+    fit = fitted(flat(terms), flat(data)[:2], mask)
     assert np.isnan(fit.coefficients[0]).all()
     assert np.isfinite(fit.coefficients[1]).all()
 
@@ -173,3 +178,39 @@ def test_steady_terms_leave_unknown_pixels_out():
 
 def test_levels_rise_by_factors_of_three():
     assert levels(np.array([np.nan, 2.9, 3.1, -9.1, 28.0, 82.0, 250.0])).tolist() == [0, 0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("n_int", [1, 2, 3, 5, 8, 31, 64, 100, 129])
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
+def test_medians_by_network_are_medians(n_int):
+    stack = RNG.normal(size=(n_int, 3, 70)).astype(np.float32)
+    stack[RNG.random(stack.shape) < 0.2] = np.nan
+    stack[:, 0, 0] = np.nan
+    centre = np.nanmedian(stack, axis=0)
+    median, n_valid = sample_median(stack)
+    np.testing.assert_array_equal(median, centre)
+    np.testing.assert_array_equal(n_valid, np.isfinite(stack).sum(axis=0))
+    distance = np.nanmedian(np.abs(stack - centre), axis=0)
+    np.testing.assert_allclose(robust_scatter(stack), 1.4826 * distance, rtol=1e-6)
+    np.testing.assert_array_equal(robust_scatter(stack[:, 1:2]), robust_scatter(stack)[1:2])
+
+
+def test_scatter_is_the_median_of_each_class():
+    noise = np.repeat([1.0, 0.25, 0.05, 0.01], [301, 500, 40, 400])  # signal over noise 1, 4, 20 and 100
+    data = (1.0 + noise * RNG.normal(size=(3, noise.size)) * [[1.0], [2.0], [0.1]]).astype(np.float32)
+    data[1, 7] = np.nan
+    fit = fit_terms(weigh_terms(np.ones((1, noise.size)), noise), data, keep_residual=True)
+    for i in range(3):
+        for level, part in ((0, slice(0, 301)), (1, slice(301, 801)), (4, slice(841, 1241))):
+            expected = 1.4826 * np.nanmedian(np.abs(fit.residual[i, part]))
+            assert fit.scales[i, level] == pytest.approx(expected, rel=1e-6)
+    assert (fit.scales[:, [2, 3, 5]] == 1.0).all()  # fewer than 50 pixels
+
+
+def test_noise_of_an_integration_is_stretched_class_by_class():
+    err = np.empty((2, 1, 3), np.float32)
+    noise, level = np.array([[1.0, 2.0, np.inf]], np.float32), np.array([[0, 5, 1]], np.uint8)
+    noise_of_integrations(noise, level, np.array([[1, 9, 9, 9, 9, 3], [2, 9, 9, 9, 9, 4]], np.float32), err)
+    assert err.tolist() == [[[1.0, 6.0, np.inf]], [[2.0, 8.0, np.inf]]]
+    with pytest.raises(ValueError, match="a class 5 and factors of 2"):
+        noise_of_integrations(noise, level, np.ones((2, 2), np.float32), err)

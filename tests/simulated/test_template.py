@@ -6,7 +6,11 @@ from astropy.io import fits
 
 import tso3
 from tso3.io.dqflags import pixel_flags
+from tso3.io.exposure import read_observation
+from tso3.io.reader import Reader
+from tso3.parameters import preset
 from tso3.simulate import simulate
+from tso3.steps import survey, template
 
 OUTLIER = pixel_flags()["OUTLIER"]
 
@@ -28,6 +32,23 @@ def moving(tmp_path_factory):
     scene = {"depth": 0.013, "jitter": 0.015, "drift": 0.05, "cosmic_rays": 5.0, "seed": 5}
     folder = tmp_path_factory.mktemp("moving")
     return simulate("NRS_BRIGHTOBJ", folder, configuration="PRISM", n_int=80, segments=2, **scene)
+
+
+def test_the_template_is_the_same_whatever_memory_and_threads(moving):
+    with Reader(read_observation([moving.association]).exposures[0]) as reader:
+        exposure, bad = reader.exposure, np.zeros((reader.exposure.ny, reader.exposure.nx), bool)
+        bad[5, 100:110] = True
+        settings = preset("default").survey
+        kept = survey.run(exposure, reader, settings, bad, True)
+        read_again = survey.run(exposure, reader, settings, bad, True, workers=3, max_memory=3 * 2**20)
+        fits = [template.fit(kept.template, exposure, reader, workers) for workers in (1, 3)]
+        part = template.fit(kept.template, exposure, reader, 2, (33, 57))
+    assert (kept.bad == read_again.bad).all()
+    assert kept.bad[5, 100:110].all()
+    for name in ("images", "noise", "level", "pixels"):
+        np.testing.assert_array_equal(getattr(kept.template, name), getattr(read_again.template, name))
+    np.testing.assert_array_equal(fits[0].coefficients, fits[1].coefficients)
+    np.testing.assert_array_equal(fits[0].scales[33:57], part.scales)
 
 
 def test_a_transit_and_a_moving_star_are_no_outliers(moving, tmp_path):

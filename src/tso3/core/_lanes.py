@@ -32,6 +32,7 @@ __all__ = [
     "median_row",
     "search_row",
     "seek",
+    "select",
     "select_median",
 ]
 
@@ -273,7 +274,7 @@ def median_row(lanes: Lanes, n: int, fewest: int) -> None:
 
 
 @inner
-def _select(values: Array, left: int, right: int, k: int) -> None:
+def select(values: Array, left: int, right: int, k: int) -> None:
     """Bring to place k of left..right the value that sorting would, nothing larger before it (Hoare's selection)."""
     while left < right:
         pivot = values[(left + right) // 2]
@@ -299,7 +300,7 @@ def _select(values: Array, left: int, right: int, k: int) -> None:
 def select_median(values: Array, first: int, n: int, centre: Array, lane: int) -> None:
     """Median of n values (at least one, no NaN; they are reordered) to centre[lane], in its dtype."""
     high = first + n // 2
-    _select(values, first, first + n - 1, high)
+    select(values, first, first + n - 1, high)
     centre[lane] = values[high]
     if n % 2 == 0:
         low = values[first]

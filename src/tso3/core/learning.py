@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_LEARNED", "component_images", "components", "noise_image"]
+from tso3.core._network import make_columns, middles, weigh
+from tso3.core._planes import flatten, merge_rows
+
+__all__ = ["MOST_LEARNED", "component_images", "components", "noise_image", "robust_scatter", "sample_median"]
 
 MOST_LEARNED = 8
 """Components that are learned, at most."""
@@ -49,7 +52,7 @@ def components(residual: NDArray[np.float32], most: int = MOST_LEARNED) -> NDArr
     n_int, n_pixels = residual.shape
     if n_int < 8 or n_pixels < n_int:
         return np.empty((n_int, 0))
-    values = _calmed(residual)
+    values = _calmed(residual).astype(np.float64)
     variance, weights = np.linalg.eigh((values @ values.T) / n_pixels)
     variance, weights = variance[::-1], weights[:, ::-1]
     edge = np.median(variance) * (1.0 + 5.0 * np.sqrt(n_int / n_pixels))
@@ -79,15 +82,83 @@ def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]
     >>> component_images(np.array([[1.0], [-1.0]], np.float32), np.array([[0.6], [-0.8]])).round(6).tolist()
     [[1.4]]
     """
-    return weights.T @ _calmed(residual)
+    images = np.zeros((weights.shape[1], residual.shape[1]))
+    weigh(_calmed(residual), np.ascontiguousarray(weights), images)
+    return images
 
 
-def _calmed(residual: NDArray[np.float32]) -> NDArray[np.float64]:
+def _calmed(residual: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return residuals with bad ones set to zero and those far from their pixel's median brought nearer."""
-    values = np.where(np.isfinite(residual), residual, 0.0).astype(np.float64)
-    centre = np.median(values, axis=0)
-    spread = np.maximum(1.4826 * np.median(np.abs(values - centre), axis=0), 0.5)
-    return centre + np.clip(values - centre, -_FAR * spread, _FAR * spread)
+    values = np.where(np.isfinite(residual), residual, np.float32(0.0))
+    centre, _, distance = _middles(values[:, np.newaxis], True)
+    reach = np.float32(_FAR) * np.maximum(np.float32(1.4826) * distance[0], np.float32(0.5))
+    return np.clip(values, centre[0] - reach, centre[0] + reach, out=values)
+
+
+def sample_median(stack: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """
+    Return the median of every pixel of a sample.
+
+    Parameters
+    ----------
+    stack : ndarray of float32, shape (n_sample, n_rows, nx)
+        NaN is bad. Not modified.
+
+    Returns
+    -------
+    median : ndarray of float32, shape (n_rows, nx)
+        NaN where no sample is valid.
+    n_valid : ndarray of int32, shape (n_rows, nx)
+        Valid samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.learning import sample_median
+    >>> [each.tolist() for each in sample_median(np.array([1, np.nan, 3, 7], np.float32).reshape(4, 1, 1))]
+    [[[3.0]], [[3]]]
+    """
+    median, n_valid, _ = _middles(stack, False)
+    return median, n_valid
+
+
+def robust_scatter(stack: NDArray[np.float32]) -> NDArray[np.float64]:
+    """
+    Return how much every pixel of a sample scatters in time.
+
+    Parameters
+    ----------
+    stack : ndarray of float32, shape (n_sample, n_rows, nx)
+        NaN is bad. Not modified.
+
+    Returns
+    -------
+    scatter : ndarray of float64, shape (n_rows, nx)
+        1.4826 times the median absolute deviation from the median; NaN where no sample is valid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.learning import robust_scatter
+    >>> robust_scatter(np.array([1, 2, 3, 90], np.float32).reshape(4, 1, 1)).round(4).tolist()
+    [[1.4826]]
+    """
+    return 1.4826 * _middles(stack, True)[2].astype(np.float64)
+
+
+def _middles(
+    stack: NDArray[np.float32], with_distance: bool
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    """Return median and number of valid samples of every pixel, and, if asked for, the median distance from it."""
+    frame = stack.shape[1:]
+    median, n_valid = np.empty(frame, np.float32), np.empty(frame, np.int32)
+    distance = np.empty(frame if with_distance else (0, 0), np.float32)
+    if median.size:
+        plane = flatten(stack, np.float32)
+        rows = merge_rows(stack.shape, plane)
+        results = (median.reshape(rows), n_valid.reshape(rows), distance.reshape(rows) if with_distance else distance)
+        middles(plane, (len(stack), *rows), make_columns(len(stack)), results)
+    return median, n_valid, distance
 
 
 def noise_image(

@@ -23,27 +23,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core._template_fit import N_LEVELS, fit_all, make_work, subtract_all
+from tso3.core._planes import flatten
+from tso3.core._template_fit import N_LEVELS, fit_all, make_work, spread_noise, subtract_all
 from tso3.core.learning import MOST_LEARNED
+from tso3.core.terms import term_names
 
 __all__ = [
     "Template",
     "TemplateFit",
-    "chosen_pixels",
+    "WeighedTerms",
     "fit_terms",
     "levels",
-    "steady_terms",
+    "noise_of_integrations",
     "subtract_terms",
     "template_bytes",
+    "weigh_terms",
 ]
-
-_IMAGE_TERMS = ("brightness", "background", "shift_y", "shift_x", "width_y", "width_x", "width_yx")
-
-
-def _spectrum_terms(degree: int) -> tuple[str, ...]:
-    """Return the names of the terms of a spectrum."""
-    colours = tuple(f"colour_{k}" for k in range(1, degree + 1))
-    return ("brightness", *colours, "background", "shift_y", "shift_y_colour", "shift_x", "width_y")
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Template:
     Attributes
     ----------
     names : tuple of str
-        Of the terms; see `steady_terms`, and ``learned_1``, ... .
+        Of the terms; see `tso3.core.terms.steady_terms`, and ``learned_1``, ... .
     images : ndarray of float32, shape (n_terms, ny, nx)
         The terms, unit of the stack; 0 where unknown.
     noise : ndarray of float32, shape (ny, nx)
@@ -106,62 +101,6 @@ class TemplateFit:
     residual: NDArray[np.float32]
 
 
-def steady_terms(
-    reference: NDArray[np.floating], *, spectrum: bool, degree: int = 4
-) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-    """
-    Return the images that brightness, colour, background, motion and width change an integration by.
-
-    Parameters
-    ----------
-    reference : ndarray, shape (ny, nx)
-        Steady image, dispersion on the last axis; NaN where unknown. Not modified.
-    spectrum : bool
-        True where wavelength runs along the last axis: brightness may then change with it.
-    degree : int, optional
-        Of the polynomial by which it does.
-
-    Returns
-    -------
-    names : tuple of str
-        ``brightness``, ``colour_1``, ..., ``background``, ``shift_y``, ...; a shift's coefficient is the motion of the
-        image in pixels, times its brightness.
-    images : ndarray of float32, shape (n_terms, ny, nx)
-        0 where the reference is unknown.
-
-    Notes
-    -----
-    Derivatives are central differences; gaps are bridged by the neighbours along the last axis.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tso3.core.template import steady_terms
-    >>> names, images = steady_terms(np.eye(4), spectrum=False)
-    >>> names
-    ('brightness', 'background', 'shift_y', 'shift_x', 'width_y', 'width_x', 'width_yx')
-    """
-    known = np.isfinite(reference)
-    image = _bridged(reference, known)
-    n_x = image.shape[1]
-    u = np.linspace(-1.0, 1.0, n_x, dtype=np.float32) if n_x > 1 else np.zeros(1, np.float32)
-    names = _spectrum_terms(degree) if spectrum else _IMAGE_TERMS
-    images = np.empty((len(names), *image.shape), np.float32)
-    dy, dx = -np.gradient(image, axis=0), -np.gradient(image, axis=1)
-    for name, out in zip(names, images, strict=True):
-        if name.startswith("colour_"):
-            out[...] = image * u ** int(name.removeprefix("colour_"))
-        elif name == "background":
-            out[...] = 1.0
-        elif name.startswith("width_"):
-            along = dx if name == "width_x" else dy
-            out[...] = np.gradient(-along, axis=0 if name == "width_y" else 1)
-        else:
-            out[...] = {"brightness": image, "shift_y": dy, "shift_y_colour": dy * u, "shift_x": dx}[name]
-        out[~known] = 0.0
-    return names, images
-
-
 def template_bytes(ny: int, nx: int, *, spectrum: bool) -> int:
     """
     Return the memory that a template takes at most, its making included.
@@ -171,7 +110,7 @@ def template_bytes(ny: int, nx: int, *, spectrum: bool) -> int:
     ny, nx : int
         Size of a frame.
     spectrum : bool
-        As in `steady_terms`.
+        As in `tso3.core.terms.steady_terms`.
 
     Returns
     -------
@@ -184,65 +123,42 @@ def template_bytes(ny: int, nx: int, *, spectrum: bool) -> int:
     >>> template_bytes(32, 2048, spectrum=True) // 2**20
     6
     """
-    n_terms = len(_spectrum_terms(4) if spectrum else _IMAGE_TERMS)
+    n_terms = len(term_names(spectrum=spectrum))
     return (n_terms + MOST_LEARNED + 6) * ny * nx * 4
 
 
-def _bridged(image: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return an image whose unknown pixels are interpolated along its rows; 0 in rows without any known pixel."""
-    bridged = np.where(known, image, 0.0).astype(np.float32)
-    x = np.arange(image.shape[1], dtype=np.float64)
-    for row in np.flatnonzero(known.any(axis=1) & ~known.all(axis=1)):
-        good = known[row]
-        bridged[row] = np.interp(x, x[good], bridged[row, good])
-    return bridged
-
-
-def chosen_pixels(terms: NDArray[np.float32], noise: NDArray[np.floating], most: int = 12_000) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class WeighedTerms:
     """
-    Return the pixels that tell most about the coefficients: those with the most signal over noise in the terms.
+    Terms at the pixels of a fit, in units of the noise: what fits to all integrations have in common.
 
-    Parameters
+    Attributes
     ----------
-    terms : ndarray of float32, shape (n_terms, ny, nx)
-        From `steady_terms`: the first is the image, and one called background is constant.
-    noise : ndarray, shape (ny, nx)
-        Noise of each pixel, unit of the image; a pixel where it is not positive and finite is not chosen.
-    most : int, optional
-        Number of pixels at most: half of them for their signal, the others spread evenly over the rest.
-
-    Returns
-    -------
-    pixels : ndarray of int64, shape (n_pixels,)
-        Flat indices, increasing.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tso3.core.template import chosen_pixels, steady_terms
-    >>> _, terms = steady_terms(np.diag([1.0, 5.0, 9.0]), spectrum=False)
-    >>> chosen_pixels(terms, np.ones((3, 3)), most=2).tolist()
-    [0, 8]
+    unit : ndarray of float32, shape (n_terms, n_pixels)
+        Terms over the noise, scaled to unit length.
+    size : ndarray of float64, shape (n_terms,)
+        The lengths before.
+    matrix : ndarray of float64, shape (n_terms, n_terms)
+        Normal matrix of ``unit``.
+    weight : ndarray of float32, shape (n_pixels,)
+        One over the noise.
+    order : ndarray of int64, shape (n_pixels,)
+        Pixels in the order of their class, `levels`.
+    edges : ndarray of int64, shape (n_levels + 1,)
+        Where in ``order`` each class begins, and the last one ends.
     """
-    usable = np.flatnonzero((noise > 0.0).ravel() & np.isfinite(noise).ravel())
-    if usable.size <= most:
-        return usable.astype(np.int64)
-    signal = np.abs(terms[0].ravel()[usable]) / noise.ravel()[usable]
-    order = np.argsort(-signal, kind="stable")
-    bright, rest = usable[order[: most - most // 2]], np.sort(usable[order[most - most // 2 :]])
-    spread = rest[(np.arange(most // 2) * rest.size) // max(most // 2, 1)]
-    return np.sort(np.concatenate([bright, spread])).astype(np.int64)
+
+    unit: NDArray[np.float32]
+    size: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    weight: NDArray[np.float32]
+    order: NDArray[np.int64]
+    edges: NDArray[np.int64]
 
 
-def fit_terms(
-    terms: NDArray[np.floating],
-    noise: NDArray[np.floating],
-    data: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-    keep_residual: bool = False,
-) -> TemplateFit:
+def weigh_terms(terms: NDArray[np.floating], noise: NDArray[np.floating]) -> WeighedTerms:
     """
-    Fit the terms to integrations, each by itself, by least squares with clipping.
+    Return what fits of the same terms to the same pixels have in common.
 
     Parameters
     ----------
@@ -250,10 +166,38 @@ def fit_terms(
         Terms at the pixels of the fit.
     noise : ndarray, shape (n_pixels,)
         Their noise, positive.
+
+    Returns
+    -------
+    weighed : WeighedTerms
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.template import weigh_terms
+    >>> weigh_terms(np.ones((1, 4)), np.full(4, 0.5)).size.tolist()
+    [4.0]
+    """
+    weighted = np.ascontiguousarray(terms / noise, dtype=np.float32)
+    size = np.sqrt(np.maximum((weighted.astype(np.float64) ** 2).sum(axis=1), 1e-300))
+    unit = np.ascontiguousarray(weighted / size[:, np.newaxis].astype(np.float32))
+    matrix = unit.astype(np.float64) @ unit.T.astype(np.float64)
+    level = levels(weighted[0])
+    order = np.argsort(level, kind="stable")
+    edges = np.searchsorted(level[order], np.arange(N_LEVELS + 1))
+    return WeighedTerms(unit, size, matrix, (1.0 / noise).astype(np.float32), order, edges)
+
+
+def fit_terms(terms: WeighedTerms, data: NDArray[np.float32], keep_residual: bool = False) -> TemplateFit:
+    """
+    Fit the terms to integrations, each by itself, by least squares with clipping.
+
+    Parameters
+    ----------
+    terms : WeighedTerms
+        From `weigh_terms`.
     data : ndarray of float32, shape (n_int, n_pixels)
         Samples; NaN is bad. Not modified.
-    mask : ndarray of bool, shape (n_int, n_pixels)
-        True where bad.
     keep_residual : bool, optional
         Return the residuals as well.
 
@@ -266,40 +210,34 @@ def fit_terms(
     -----
     A pixel is clipped where its residual exceeds 5 times the noise and 5 times the robust scatter (1.4826 times the
     median of the absolute residuals) of the integration; fit and clipping are repeated until nothing changes, at most
-    8 times.
+    8 times. The compiled code releases the interpreter's lock.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from tso3.core.template import fit_terms
-    >>> terms = np.ones((1, 40))
+    >>> from tso3.core.template import fit_terms, weigh_terms
     >>> data = np.full((1, 40), 2.0, np.float32)
     >>> data[0, 3] = 900.0
-    >>> fit = fit_terms(terms, np.ones(40), data, np.zeros(data.shape, bool))
-    >>> fit.coefficients.round(6).tolist()
+    >>> fit_terms(weigh_terms(np.ones((1, 40)), np.ones(40)), data).coefficients.round(6).tolist()
     [[2.0]]
     """
     n_int, n_pixels = data.shape
-    weighted = np.ascontiguousarray(terms / noise, dtype=np.float32)
-    size = np.sqrt(np.maximum((weighted.astype(np.float64) ** 2).sum(axis=1), 1e-300))
-    unit = np.ascontiguousarray(weighted / size[:, np.newaxis].astype(np.float32))
-    matrix = unit.astype(np.float64) @ unit.T.astype(np.float64)
-    coefficients, errors = np.full((2, n_int, len(terms)), np.nan)
+    n_terms = len(terms.size)
+    coefficients, errors = np.full((2, n_int, n_terms), np.nan)
     scales = np.ones((n_int, N_LEVELS))
     residual = np.empty((n_int if keep_residual else 0, n_pixels), np.float32)
     if n_int and n_pixels:
-        weight = (1.0 / noise).astype(np.float32)
         results = (coefficients, errors, scales, residual)
         fit_all(
-            unit,
-            matrix,
-            weight,
-            (data, mask.view(np.uint8)),
-            levels(weighted[0]),
+            terms.unit,
+            terms.matrix,
+            terms.weight,
+            np.ascontiguousarray(data),
+            (terms.order, terms.edges),
             results,
-            make_work(len(terms), n_pixels),
+            make_work(n_terms, n_pixels),
         )
-    return TemplateFit(coefficients / size, errors / size, scales, residual)
+    return TemplateFit(coefficients / terms.size, errors / terms.size, scales, residual)
 
 
 def levels(signal: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -338,7 +276,7 @@ def subtract_terms(terms: NDArray[np.float32], coefficients: NDArray[np.float64]
     coefficients : ndarray of float64, shape (n_int, n_terms)
         NaN makes an integration NaN.
     data : ndarray of float32, shape (n_int, n_rows, nx)
-        Modified: the residuals. NaN stays NaN.
+        Modified: the residuals. NaN stays NaN. The last axis is contiguous.
 
     Examples
     --------
@@ -350,4 +288,44 @@ def subtract_terms(terms: NDArray[np.float32], coefficients: NDArray[np.float64]
     [3.0, 3.0]
     """
     if data.size:
-        subtract_all(np.ascontiguousarray(terms), coefficients.astype(np.float32), data)
+        plane = flatten(data, np.float32)
+        if not np.shares_memory(plane.flat, data):
+            raise ValueError("data must have rows that are contiguous float32")
+        subtract_all(flatten(terms, np.float32), coefficients.astype(np.float32), plane, data.shape[1:])
+
+
+def noise_of_integrations(
+    noise: NDArray[np.float32], level: NDArray[np.uint8], stretch: NDArray[np.float32], err: NDArray[np.float32]
+) -> None:
+    """
+    Fill the noise of integrations: that of the exposure, stretched by a factor for each class of pixels.
+
+    Parameters
+    ----------
+    noise : ndarray of float32, shape (n_rows, nx)
+        Steady noise.
+    level : ndarray of uint8, shape (n_rows, nx)
+        Class of each pixel, `levels`.
+    stretch : ndarray of float32, shape (n_int, n_levels)
+        Factors.
+    err : ndarray of float32, shape (n_int, n_rows, nx)
+        Filled.
+
+    Raises
+    ------
+    ValueError
+        If a class has no factor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.template import noise_of_integrations
+    >>> err = np.empty((1, 1, 2), np.float32)
+    >>> level = np.array([[0, 1]], np.uint8)
+    >>> noise_of_integrations(np.ones((1, 2), np.float32), level, np.array([[1.0, 1.5]], np.float32), err)
+    >>> err.tolist()
+    [[[1.0, 1.5]]]
+    """
+    if level.size and level.max() >= stretch.shape[1]:
+        raise ValueError(f"a class {level.max()} and factors of {stretch.shape[1]}")
+    spread_noise(noise, level, stretch, err)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tso3.core.median import window_bounds
 from tso3.core.outliers import OutlierResult, flag_outliers
-from tso3.core.template import Template, TemplateFit, subtract_terms
+from tso3.core.template import Template, TemplateFit, noise_of_integrations, subtract_terms
 from tso3.errors import ParameterError
 from tso3.io.dqflags import pixel_flags
 from tso3.io.exposure import Exposure
@@ -262,7 +262,4 @@ def _to_residuals(
     """Replace rows of integrations by what the template leaves of them, and their errors by the steady noise."""
     here = slice(first, first + len(data))
     subtract_terms(judge.template.images[:, tile], judge.coefficients[here], data)
-    noise, level = judge.noise[tile], judge.template.level[tile]
-    for frame, stretch in zip(err, judge.stretch[here], strict=True):
-        np.take(stretch, level, out=frame, mode="clip")
-        frame *= noise
+    noise_of_integrations(judge.noise[tile], judge.template.level[tile], judge.stretch[here], err)

@@ -6,24 +6,22 @@ Every block and every worker gets the same `ExposureModel`, so that results do n
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core.median import rolling_median
+from tso3.core.learning import sample_median
 from tso3.core.model import ExposureModel
-from tso3.io.convert import convert_frames
+from tso3.core.template import template_bytes
 from tso3.io.exposure import Exposure
 from tso3.io.reader import Reader
 from tso3.parameters import Survey
 from tso3.steps import template
-from tso3.steps.template import Sample
+from tso3.steps.sample import Sample, memory_room
 
 __all__ = ["run", "sample_indices"]
-
-_TILE_BYTES = 64 * 2**20
-_BYTES_PER_SAMPLE = 26
 
 
 def sample_indices(n_int: int, n_sample: int) -> NDArray[np.int64]:
@@ -60,6 +58,8 @@ def run(
     parameters: Survey,
     bad_pixels: NDArray[np.bool_] | None = None,
     with_template: bool = False,
+    workers: int = 1,
+    max_memory: int | None = None,
 ) -> ExposureModel | None:
     """
     Return the exposure model, or None where the parameters ask for no survey.
@@ -75,7 +75,11 @@ def run(
     bad_pixels : ndarray of bool, shape (ny, nx), optional
         Pixels that the user calls bad.
     with_template : bool, optional
-        Make the template as well, which reads the sample twice more.
+        Make the template as well, for which the sample is kept in memory, or read twice more.
+    workers : int, optional
+        Threads.
+    max_memory : int, optional
+        Bytes allowed; the sample takes at most half of what the model leaves of it, as long as tiles of single rows do.
 
     Returns
     -------
@@ -84,50 +88,26 @@ def run(
 
     Notes
     -----
-    Frames are read in tiles of rows, so that memory does not depend on the size of a frame.
+    Frames are worked on in tiles of rows, in threads; no number depends on the size of the tiles.
     """
     if parameters.n_sample == 0:
         return None
-    sample = sample_indices(exposure.n_int, parameters.n_sample)
-    rows = max(1, _TILE_BYTES // (len(sample) * exposure.nx * _BYTES_PER_SAMPLE))
-    reference, propagated, share_bad = np.empty((3, exposure.ny, exposure.nx))
+    indices = sample_indices(exposure.n_int, parameters.n_sample)
+    room = memory_room(max_memory, template_bytes(exposure.ny, exposure.nx, spectrum=exposure.dispersion_axis != 0))
+    with ThreadPoolExecutor(workers, thread_name_prefix="tso3") as pool:
+        sample = Sample(reader, indices, bad_pixels, pool, workers, room, with_template)
+        reference = np.empty((exposure.ny, exposure.nx))
+        propagated = np.empty((exposure.ny, exposure.nx), np.float32)
+        n_valid = np.empty((exposure.ny, exposure.nx), np.int32)
 
-    def read(tile: slice) -> Sample:
-        return _read_sample(reader, sample, tile, bad_pixels)
+        def look(rows: slice) -> None:
+            data, err = sample.with_errors(rows)
+            reference[rows], n_valid[rows] = sample_median(data)
+            if with_template:
+                propagated[rows], _ = sample_median(err)
 
-    for low in range(0, exposure.ny, rows):
-        tile = slice(low, min(low + rows, exposure.ny))
-        data, mask, err = read(tile)
-        reference[tile] = _median(data, mask)
-        share_bad[tile] = mask.mean(axis=0)
-        if with_template:
-            propagated[tile] = _median(err, mask)
-    model = ExposureModel(reference=reference, bad=share_bad > 0.5, sample=sample)
-    if not with_template:
-        return model
-    return replace(model, template=template.build(exposure, read, reference, propagated, len(sample)))
-
-
-def _read_sample(
-    reader: Reader, sample: NDArray[np.int64], rows: slice, bad_pixels: NDArray[np.bool_] | None
-) -> Sample:
-    """Return data, mask and errors of the sampled integrations, shape (n_sample, n_rows, nx)."""
-    shape = (len(sample), rows.stop - rows.start, reader.exposure.nx)
-    data = np.empty(shape, np.float32)
-    mask = np.empty(shape, np.bool_)
-    err = np.empty(shape, np.float32)
-    dq = np.empty((1, *shape[1:]), np.uint32)
-    top_bit = reader.exposure.segments[0].planes["DQ"].top_bit
-    for k, i in enumerate(sample):
-        raw = reader.read(int(i), int(i) + 1, ("SCI", "ERR", "DQ"), rows)
-        here = slice(k, k + 1)
-        convert_frames(raw, data[here], err[here], dq, mask[here], top_bit=top_bit)
-    if bad_pixels is not None:
-        mask |= bad_pixels[rows]
-    return Sample(data, mask, err)
-
-
-def _median(data: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the median over the first axis, NaN where nothing is valid."""
-    median = rolling_median(data, mask, [0], [len(data)], nan_policy="skip", min_valid=1)
-    return np.asarray(median[0], np.float64)
+        sample.map(look, slice(0, exposure.ny))
+        model = ExposureModel(reference=reference, bad=2 * n_valid < len(indices), sample=indices)
+        if not with_template:
+            return model
+        return replace(model, template=template.build(exposure, sample, reference, propagated))

@@ -1,54 +1,44 @@
 """
 The template of an exposure: made from the survey's sample, then fitted to every integration before the stream begins.
 
-See `tso3.core.template` for what it is. Making it reads the sample twice more, fitting it reads the rows that carry the
-light once; nothing but the template's images and a few numbers per integration is kept.
+See `tso3.core.template` for what it is. Fitting it reads the rows that carry the light once; nothing but the template's
+images and a few numbers per integration is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core.learning import component_images, components, noise_image
+from tso3.core.learning import component_images, components, noise_image, robust_scatter
 from tso3.core.template import (
     Template,
     TemplateFit,
-    chosen_pixels,
     fit_terms,
     levels,
-    steady_terms,
     subtract_terms,
+    weigh_terms,
 )
-from tso3.io.convert import convert_frames
+from tso3.core.terms import chosen_pixels, steady_terms
 from tso3.io.exposure import Exposure
 from tso3.io.reader import Reader
+from tso3.io.convert import pick_pixels
+from tso3.steps.sample import Sample
 
-__all__ = ["Sample", "build", "fit"]
+__all__ = ["build", "fit"]
 
-_CHUNK_BYTES = 32 * 2**20
-_BYTES_PER_SAMPLE = 30
-
-
-class Sample(NamedTuple):
-    """Rows of the sampled integrations, shape (n_sample, n_rows, nx)."""
-
-    data: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    err: NDArray[np.float32]
-
-
-ReadSample = Callable[[slice], Sample]
-"""Reads rows of the sample."""
+_CHUNK_BYTES = 8 * 2**20
+_RAW_BYTES = 12
+_PLANES = ("SCI", "ERR", "DQ")
 
 
 def build(
-    exposure: Exposure, read: ReadSample, reference: NDArray[np.float64], propagated: NDArray[np.float32], n_sample: int
+    exposure: Exposure, sample: Sample, reference: NDArray[np.float64], propagated: NDArray[np.float32]
 ) -> Template | None:
     """
     Return the template of an exposure.
@@ -57,14 +47,12 @@ def build(
     ----------
     exposure : Exposure
         Tells where the dispersion runs.
-    read : callable
-        Reads rows of the sample.
+    sample : Sample
+        Its integrations that are looked at.
     reference : ndarray, shape (ny, nx)
         Median image of the sample; NaN where unknown.
     propagated : ndarray of float32, shape (ny, nx)
         Median of the errors of the sample.
-    n_sample : int
-        Integrations in the sample.
 
     Returns
     -------
@@ -79,8 +67,8 @@ def build(
     if pixels.size < 4 * len(names):
         return None
     first = Template(names, images, noise, levels(np.nan_to_num(reference / noise)), pixels)
-    found = _learn(first, *_sampled(first, read, n_sample))
-    noise = _observed_noise(found, read, n_sample)
+    found = _learn(first, sample)
+    noise = _observed_noise(found, sample)
     learned = tuple(f"learned_{k + 1}" for k in range(found.weights.shape[1]))
     level = levels(np.nan_to_num(reference / noise))
     return Template((*names, *learned), found.images, noise, level, pixels)
@@ -102,62 +90,51 @@ class _Learned:
         self.images[n_terms:] = 0.0
 
 
-def _sampled(template: Template, read: ReadSample, n_sample: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return data and mask of the sample at the pixels of the fit, shape (n_sample, n_pixels)."""
-    nx = template.noise.shape[1]
-    data = np.empty((n_sample, template.pixels.size), np.float32)
-    mask = np.empty(data.shape, np.bool_)
-    for tile in _tiles(template.rows, n_sample * nx):
-        low, high = np.searchsorted(template.pixels, (tile.start * nx, tile.stop * nx))
-        inside = template.pixels[low:high] - tile.start * nx
-        tile_data, tile_mask, _ = read(tile)
-        data[:, low:high] = tile_data.reshape(n_sample, -1)[:, inside]
-        mask[:, low:high] = tile_mask.reshape(n_sample, -1)[:, inside]
-    return data, mask
-
-
-def _learn(template: Template, data: NDArray[np.float32], mask: NDArray[np.bool_]) -> _Learned:
+def _learn(template: Template, sample: Sample) -> _Learned:
     """Fit the steady terms to the sample, learn components from the residuals, and fit all together."""
+    data = sample.at(template.pixels)
     noise = template.noise.ravel()[template.pixels]
     terms = template.terms_at_pixels
-    plain = fit_terms(terms, noise, data, mask, keep_residual=True)
+
+    def fit_all(terms: NDArray[np.floating], keep_residual: bool) -> TemplateFit:
+        weighed = weigh_terms(terms, noise)
+        return _joined(sample.map_integrations(lambda part: fit_terms(weighed, data[part], keep_residual)))
+
+    plain = fit_all(terms, True)
     weights = components(plain.residual)
     if weights.shape[1] == 0:
         return _Learned(template, plain, weights, plain)
     learned = component_images(plain.residual, weights) * noise
-    return _Learned(template, plain, weights, fit_terms(np.concatenate([terms, learned]), noise, data, mask))
+    return _Learned(template, plain, weights, fit_all(np.concatenate([terms, learned]), False))
 
 
-def _observed_noise(found: _Learned, read: ReadSample, n_sample: int) -> NDArray[np.float32]:
+def _joined(parts: Sequence[TemplateFit]) -> TemplateFit:
+    """Return fits of consecutive integrations as one."""
+    return TemplateFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+
+def _observed_noise(found: _Learned, sample: Sample) -> NDArray[np.float32]:
     """Fill the images of the learned components; return the noise with which the sample scatters about the fit."""
     template = found.template
-    ny, nx = template.noise.shape
     n_terms = len(template.images)
-    observed = np.full((ny, nx), np.nan)
-    for tile in _tiles(slice(0, ny), n_sample * nx):
-        data, mask, _ = read(tile)
-        data[mask] = np.nan
-        noise = template.noise[tile]
+    observed = np.full(template.noise.shape, np.nan)
+    plain, whole = _known(found.plain.coefficients), _known(found.whole.coefficients)
+
+    def look(rows: slice) -> None:
+        data = sample.data(rows)
+        noise = template.noise[rows]
         if found.weights.shape[1]:
             residual = data.copy()
-            subtract_terms(template.images[:, tile], _known(found.plain.coefficients), residual)
-            learned = component_images((residual / noise).reshape(n_sample, -1), found.weights)
+            subtract_terms(template.images[:, rows], plain, residual)
+            residual /= noise
+            learned = component_images(residual.reshape(sample.n, -1), found.weights)
             learned = np.where(np.isfinite(noise), learned.reshape(-1, *noise.shape) * noise, 0.0)
-            found.images[n_terms:, tile] = learned
-        subtract_terms(found.images[:, tile], _known(found.whole.coefficients), data)
-        observed[tile] = _robust_scatter(data)
-    return noise_image(template.noise, observed, n_sample, found.weights.shape[1])
+            found.images[n_terms:, rows] = learned
+        subtract_terms(found.images[:, rows], whole, data)
+        observed[rows] = robust_scatter(data)
 
-
-def _robust_scatter(data: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return 1.4826 times the median absolute deviation over the first axis; NaN where nothing is valid."""
-    good = np.isfinite(data)
-    known = good.any(axis=0)
-    scatter = np.full(data.shape[1:], np.nan)
-    values = np.where(good[:, known], data[:, known], np.nan)
-    centre = np.nanmedian(values, axis=0)
-    scatter[known] = 1.4826 * np.nanmedian(np.abs(values - centre), axis=0)
-    return scatter
+    sample.map(look, slice(0, len(observed)))
+    return noise_image(template.noise, observed, sample.n, found.weights.shape[1])
 
 
 def _known(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -168,33 +145,24 @@ def _known(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(fitted, coefficients, plain)
 
 
-def _tiles(rows: slice, samples_per_row: int) -> list[slice]:
-    """Return pieces of a range of rows."""
-    step = max(1, _CHUNK_BYTES // (samples_per_row * _BYTES_PER_SAMPLE))
-    return [slice(low, min(low + step, rows.stop)) for low in range(rows.start, rows.stop, step)]
-
-
 def fit(
     template: Template,
     exposure: Exposure,
     reader: Reader,
-    bad_pixels: NDArray[np.bool_] | None = None,
     workers: int = 1,
     integrations: tuple[int, int] | None = None,
 ) -> TemplateFit:
     """
-    Fit the template to every integration of an exposure, each by itself.
+    Fit the template to the integrations of an exposure.
 
     Parameters
     ----------
     template : Template
-        From `build`.
+        From `build`. Pixels that the user calls bad are not among those of the fit, for their noise is unknown.
     exposure : Exposure
         What it is fitted to.
     reader : Reader
         Of this exposure.
-    bad_pixels : ndarray of bool, shape (ny, nx), optional
-        Pixels that the user calls bad.
     workers : int, optional
         Threads.
     integrations : (int, int), optional
@@ -207,26 +175,23 @@ def fit(
         nothing else.
     """
     rows = template.rows
-    nx = exposure.nx
-    per_integration = (rows.stop - rows.start) * nx * _BYTES_PER_SAMPLE
+    per_integration = (rows.stop - rows.start) * exposure.nx * _RAW_BYTES
     step = max(1, _CHUNK_BYTES // per_integration)
+    terms = weigh_terms(template.terms_at_pixels, template.noise.ravel()[template.pixels])
+    inside = template.pixels - rows.start * exposure.nx
     first, last = (0, exposure.n_int) if integrations is None else integrations
-    terms, noise = template.terms_at_pixels, template.noise.ravel()[template.pixels]
-    inside = template.pixels - rows.start * nx
     top_bit = exposure.segments[0].planes["DQ"].top_bit
+    own = threading.local()
 
     def fit_chunk(start: int) -> TemplateFit:
+        if not hasattr(own, "raw"):
+            own.raw = reader.buffers(step, _PLANES, rows)
         stop = min(start + step, last)
-        shape = (stop - start, rows.stop - rows.start, nx)
-        raw = reader.read(start, stop, ("SCI", "ERR", "DQ"), rows)
-        data, err, dq, mask = (np.empty(shape, kind) for kind in (np.float32, np.float32, np.uint32, np.bool_))
-        convert_frames(raw, data, err, dq, mask, top_bit=top_bit)
-        if bad_pixels is not None:
-            mask |= bad_pixels[rows]
-        picked = (plane.reshape(len(plane), -1)[:, inside] for plane in (data, mask))
-        return fit_terms(terms, noise, *picked)
+        raw = reader.read(start, stop, _PLANES, rows, out=own.raw)
+        data = np.empty((stop - start, inside.size), np.float32)
+        pick_pixels(raw, inside, data, top_bit=top_bit)
+        return fit_terms(terms, data)
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        parts = list(pool.map(fit_chunk, range(first, last, step)))
-    whole = TemplateFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+    with ThreadPoolExecutor(workers, thread_name_prefix="tso3") as pool:
+        whole = _joined(list(pool.map(fit_chunk, range(first, last, step))))
     return replace(whole, coefficients=_known(whole.coefficients))

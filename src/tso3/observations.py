@@ -242,7 +242,8 @@ def check_options(
     max_memory : str or int, optional
         Private memory.
     **others
-        Further options of it; of these ``times`` and ``bad_pixels`` must exist, ``scheduler`` and ``cluster`` make sense.
+        Further options of it; of these ``times`` and ``bad_pixels`` must exist, and ``scheduler`` and ``cluster`` be
+        such that they can be asked for.
 
     Raises
     ------

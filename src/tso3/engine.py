@@ -26,7 +26,8 @@ _ENOUGH_BLOCK = 64
 """Integrations in a block from which more gain little time (measured for 32 × 2048 pixels and a window of 25)."""
 _BLOCK_BYTES_AIM = 48 * 2**20
 _SMALLEST_BLOCK = 1
-_TILE_BYTES_AIM = 64 * 2**20
+_TILE_BYTES_AIM = 128 * 2**20
+_LEAST_WHOLE = 32
 _WHOLE_FRAMES_AIM = 192 * 2**20
 """Up to so many bytes, a tile is a whole block: its planes are read and written by one call each."""
 
@@ -195,13 +196,12 @@ def plan_blocks(
     sizes = [min(block_size, longest)] if block_size is not None else _sizes_to_try(longest, footprint)
     least = None
     for n_workers in range(workers, 0, -1):
-        for size in sizes:
-            blocks = tuple(piece for first, last in bounds for piece in _cut(first, last, size))
-            halo = max(halo_of(start, stop) for start, stop in blocks)
-            per_row = footprint.tile(1, size, halo)
+        cuts = [_tried(bounds, size, footprint, halo_of) for size in sizes]
+        for blocks, size, per_row in cuts:
             whole = _whole_frames(blocks, footprint, (size, per_row), max_memory, n_workers)
-            if whole is not None:
+            if whole is not None and size >= min(_LEAST_WHOLE, longest):
                 return whole
+        for blocks, size, per_row in cuts:
             in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1
             kept = footprint.fixed_bytes + in_flight * footprint.block(size)
             room = (max_memory - kept) // n_workers
@@ -217,6 +217,15 @@ def plan_blocks(
         f"allow at least {-(-(least or 0) // 2**20)} MiB",
         "max_memory",
     )
+
+
+def _tried(
+    bounds: Sequence[tuple[int, int]], size: int, footprint: Footprint, halo_of: Callable[[int, int], int]
+) -> tuple[tuple[tuple[int, int], ...], int, int]:
+    """Return the blocks of at most ``size`` integrations, that size, and the bytes that a row of such a block needs."""
+    blocks = tuple(piece for first, last in bounds for piece in _cut(first, last, size))
+    halo = max(halo_of(start, stop) for start, stop in blocks)
+    return blocks, size, footprint.tile(1, size, halo)
 
 
 def _whole_frames(

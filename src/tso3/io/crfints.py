@@ -12,6 +12,7 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -122,8 +123,8 @@ class CrfintsWriter:
         self._offsets: dict[tuple[int, str], int] = {}
         self._missing = {(k, name): s.n_int * s.ny for k, s in self._slits.items() for name in s.planes}
         self._lock = threading.Lock()
-        self._flusher: threading.Thread | None = None
-        self._flush_error: OSError | None = None
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="tso3-flush")  # the disk may keep it waiting
+        self._flush: Future[None] | None = None
 
     def __enter__(self) -> CrfintsWriter:
         _refuse_inputs(self.path, self._inputs)
@@ -192,9 +193,8 @@ class CrfintsWriter:
         with self._lock:
             for name in segment.planes:
                 self._missing[segment.slit, name] -= (b - a) * (high - low)
-            if self._flusher is None and not any(self._missing.values()):
-                self._flusher = threading.Thread(target=self._flush, daemon=True)
-                self._flusher.start()
+            if self._flush is None and not any(self._missing.values()):
+                self._flush = self._flusher.submit(flush_data, self._descriptor)
 
     def _write_plane(self, segment: Segment, offset: int, part: NDArray[np.generic], i_first: int, low: int) -> None:
         row = segment.nx * part.itemsize
@@ -207,24 +207,18 @@ class CrfintsWriter:
         else:
             for i in range(part.shape[0]):
                 self._pwrite(flat[i * size : (i + 1) * size], offset + i * frame)
-        begin_flush(self._descriptor, offset, (part.shape[0] - 1) * frame + size)  # little is left for the end
+        n_bytes = (part.shape[0] - 1) * frame + size
+        self._flusher.submit(begin_flush, self._descriptor, offset, n_bytes)  # so that little is left for the end
 
     def _pwrite(self, data: memoryview | bytes, offset: int) -> None:
         write_at(self._descriptor, data, offset, self.path)
 
-    def _flush(self) -> None:
-        """Begin to flush while other segments are still being computed; errors are kept for the end."""
-        try:
-            flush_data(self._descriptor)
-        except OSError as error:
-            self._flush_error = error
-
     def _close(self) -> None:
-        if self._flusher is not None:
-            self._flusher.join()
+        self._flusher.shutdown(wait=True, cancel_futures=self._flush is None)
         os.close(self._descriptor)
-        if self._flush_error is not None:
-            raise refusal(self._flush_error, self.path) from self._flush_error
+        error = None if self._flush is None else self._flush.exception()
+        if error is not None:
+            raise refusal(error, self.path) if isinstance(error, OSError) else error
 
     def _lay_out(self) -> None:
         """Reserve the space; write headers, tables and units that are copied."""

@@ -221,7 +221,7 @@ def run_lanes(lanes: Sequence[Lane], record: CrfintsRecord, writer: X1dintsWrite
     setting = lanes[0].setting
     groups: dict[tuple[Path, ...], list[Lane]] = {}
     for lane in lanes:
-        groups.setdefault(lane.exposure.paths, []).append(lane)
+        groups.setdefault(_absolute(lane.exposure.paths), []).append(lane)
     parts = [part for group in groups.values() for part in _parts(group, record, writer)]
     stage = parts[0].label if len(groups) == 1 else f"{len(groups)} exposures"
     results = []
@@ -230,12 +230,17 @@ def run_lanes(lanes: Sequence[Lane], record: CrfintsRecord, writer: X1dintsWrite
             writer.take(result.rows)
         results.append(result)
     for part in sorted(results, key=lambda result: result.segments.first):
-        group = groups[part.paths]
+        group = groups[_absolute(part.paths)]
         for lane, flags, gathered in zip(group, part.n_outlier, part.gathered, strict=True):
             lane.counts[part.segments.start : part.segments.stop] = flags
             lane.absorb(part.segments, gathered)
         for kind, names in (("crfints", part.crfints), ("median", part.medians)):
             group[0].products.setdefault(kind, []).extend(setting.folder / name for name in names)
+
+
+def _absolute(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return paths as a worker in another folder gives them back."""
+    return tuple(path.absolute() for path in paths)
 
 
 def _parts(group: Sequence[Lane], record: CrfintsRecord, writer: X1dintsWriter | None) -> list[Part]:

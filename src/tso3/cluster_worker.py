@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import platform
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tso3.errors import ClusterError, Tso3Warning
+from tso3.errors import ClusterError, Tso3Error, Tso3Warning
 
 __all__ = ["Done", "RunEnded", "facts", "work"]
 
@@ -89,7 +90,12 @@ def work(path: str, index: int, topic: str) -> Done:
     threads = task.limits.workers or slots
     task = replace(task, limits=replace(task.limits, workers=threads).shared(slots))
     with _noted_warnings() as texts:
-        result = function(task, _Report(worker, topic, index, Path(path)))
+        try:
+            result = function(task, _Report(worker, topic, index, Path(path)))
+        except (Tso3Error, RunEnded):
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect; not everything that is raised can be sent, a text can
+            raise RuntimeError(f"in a worker: {''.join(traceback.format_exception(error))}") from None
     return Done(result, tuple(dict.fromkeys(texts)))
 
 

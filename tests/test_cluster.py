@@ -1,0 +1,255 @@
+"""Segments on the workers of a cluster: the same products, whatever dies on the way."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import tso3
+from compare_products import identical
+from tso3 import cluster
+from tso3.cli import main
+from tso3.errors import ClusterError, InputError, OutputError, ParameterError, Tso3Error, Tso3Warning
+from tso3.progress import SilentProgress
+from tso3.simulate import simulate
+
+pytest.importorskip("distributed")
+
+KILLED_ONCE = """
+import os, pathlib, signal
+from tso3 import lane, spectral_lane  # so that the first task finds everything imported
+
+if "consume" not in globals():  # dask runs this twice
+    consume = spectral_lane.SpectralRecipe.consume
+folder = pathlib.Path(os.environ["TSO3_TEST_KILL"])
+
+def killed_once(recipe, block, gathered, rows):
+    consume(recipe, block, gathered, rows)
+    if folder.exists() and block.start >= gathered.segments.start + 3 and gathered.segments.first == 2:
+        folder.rmdir()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+spectral_lane.SpectralRecipe.consume = killed_once
+"""
+"""Loaded by the workers: as long as a folder exists, the process that reduces the third segment is killed in it."""
+
+
+class Cluster:
+    """A scheduler and two workers on this machine, started as a user would."""
+
+    def __init__(self, folder):
+        self.fatal = folder / "fatal"
+        hook = folder / "killed_once.py"
+        hook.write_text(KILLED_ONCE)
+        self.log = (folder / "log").open("wb")
+        self.processes = []
+        address = folder / "scheduler.json"
+        self.start("scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard", f"--scheduler-file={address}")
+        options = ("--nworkers=2", "--nthreads=1", "--no-dashboard", "--memory-limit=0", f"--local-directory={folder}")
+        self.start("worker", f"--scheduler-file={address}", *options, f"--preload={hook}")
+        until = time.monotonic() + 60
+        while not address.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        self.address = json.loads(address.read_text())["address"]
+
+    def start(self, kind, *options):
+        self.processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=self.log,
+                stderr=self.log,
+                start_new_session=True,
+                env=os.environ | {"TSO3_TEST_KILL": str(self.fatal)},
+            )
+        )
+
+    def end(self):
+        for process in self.processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    started = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module")
+def spectra(tmp_path_factory):
+    """Small frames of a spectrum, in three segments."""
+    folder = tmp_path_factory.mktemp("spectra")
+    return simulate("MIR_LRS-SLITLESS", folder, n_int=24, segments=(8, 9, 7), seed=3)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Images in two segments."""
+    return simulate("NRC_TSIMAGE", tmp_path_factory.mktemp("images"), n_int=20, segments=(9, 11), seed=3)
+
+
+def reduced(visit, folder, **options):
+    return tso3.run(visit.association, folder, overrides=visit.references, **options)
+
+
+@pytest.fixture(scope="module")
+def expected(spectra, images, tmp_path_factory):
+    """What one process gives."""
+    cases = {("spectra", preset): reduced(spectra, tmp_path_factory.mktemp("one"), preset=preset, workers=1)
+             for preset in ("default", "archive")}  # fmt: skip
+    return cases | {("images", "archive"): reduced(images, tmp_path_factory.mktemp("one"), preset="archive")}
+
+
+def check_same(result, expected):
+    assert result.products.keys() == expected.products.keys()
+    for kind, paths in expected.products.items():
+        assert [path.name for path in result.products[kind]] == [path.name for path in paths]
+        for one, other in zip(result.products[kind], paths, strict=True):
+            identical(one, other).check()
+    assert result.exposures == expected.exposures
+
+
+def check_nothing_else(folder, result):
+    """No temporary file, no part, nothing hidden."""
+    known = {path.name for paths in result.products.values() for path in paths}
+    assert {path.name for path in folder.iterdir()} == known
+
+
+class Noted(SilentProgress):
+    """Notes what is shown."""
+
+    def __init__(self):
+        self.stages, self.messages, self.done, self.lock = [], [], [], threading.Lock()
+
+    def start(self, stage, total):
+        self.stages.append((stage, total))
+        self.done.append(0)
+
+    def advance(self, n=1):
+        with self.lock:
+            self.done[-1] += n
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+@pytest.mark.parametrize(("kind", "preset"), [("spectra", "archive"), ("images", "archive")])
+def test_two_workers_give_the_products_of_one_process(running, expected, kind, preset, request, tmp_path, monkeypatch):
+    visit = request.getfixturevalue(kind)
+    monkeypatch.chdir(tmp_path)  # workers are elsewhere
+    inputs = os.path.relpath(visit.association)
+    shown = Noted()
+    result = tso3.run(
+        inputs, "out", preset=preset, overrides=visit.references, scheduler=running.address, progress=shown
+    )
+    check_same(result, expected[kind, preset])
+    check_nothing_else(tmp_path / "out", result)
+    assert shown.done == [total for _, total in shown.stages]
+    assert not shown.messages
+
+
+def test_a_killed_worker_costs_its_segment_only(running, spectra, expected, tmp_path):
+    running.fatal.mkdir()
+    shown = Noted()
+    result = reduced(spectra, tmp_path, scheduler=running.address, block_size=1, progress=shown)
+    assert not running.fatal.exists()  # it was killed
+    check_same(result, expected["spectra", "default"])
+    check_nothing_else(tmp_path, result)
+    assert [text for text in shown.messages if "done again" in text] == shown.messages
+    assert len(shown.messages) == 1
+    assert "seg003" in shown.messages[0]
+    assert shown.done == [total for _, total in shown.stages] == [24, 24]
+
+
+def test_an_error_of_a_worker_is_one_line_and_leaves_whole_products(running, spectra, tmp_path, capsys):
+    (tmp_path / "jw01366011001_04103_00001-seg003_mirimage_o011_crfints.fits").mkdir()
+    arguments = ["run", str(spectra.association), "-o", str(tmp_path), "--preset", "archive", "--quiet"]
+    arguments += [f"--override-{kind}={path}" for kind, path in spectra.references.items()]
+    assert main([*arguments, "--scheduler", running.address]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "seg003_mirimage_o011_crfints.fits: cannot be written: a folder has this name" in lines[0]
+    until = time.monotonic() + 10  # the other worker learns of it at its next block
+    while any(path.name.startswith(".") for path in tmp_path.iterdir()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert all(path.name.endswith("_crfints.fits") for path in tmp_path.iterdir())
+
+
+def test_warnings_of_workers_are_shown_once(running, spectra, tmp_path):
+    folder = tmp_path / "in"
+    shutil.copytree(spectra.association.parent, folder)
+    for path in folder.glob("*_calints.fits"):
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"TARGNAME= '", b"TARGNAME= \xb0", 1))
+    with pytest.warns(Tso3Warning, match="repaired in the copy") as told:
+        result = tso3.run(
+            folder / spectra.association.name,
+            tmp_path / "out",
+            preset="archive",
+            overrides=spectra.references,
+            scheduler=running.address,
+        )
+    texts = [str(warning.message) for warning in told]
+    assert sum("repaired in the copy" in text for text in texts) == 3
+    assert sorted(result.warnings) == sorted(set(texts))
+
+
+def test_processes_of_this_machine_give_the_same(spectra, expected, tmp_path):
+    result = reduced(spectra, tmp_path, cluster="local:2", max_memory="400MiB")
+    check_same(result, expected["spectra", "default"])
+    check_nothing_else(tmp_path, result)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scheduler": "tcp://127.0.0.1:9"}, "tcp://127.0.0.1:9: no scheduler can be reached here .*; start one"),
+        ({"scheduler": "nothing://here"}, "nothing://here: no scheduler can be reached here .*nothing"),
+        ({"cluster": "local:0"}, "cluster: 'local:0' is not local:N"),
+        ({"cluster": "many"}, "cluster: 'many' is not local:N"),
+        ({"cluster": "local:2", "scheduler": "tcp://127.0.0.1:9"}, "cluster: was given together with a scheduler"),
+    ],
+)
+def test_what_is_no_cluster_is_one_line(options, message, spectra, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    with pytest.raises(Tso3Error, match=message) as raised:
+        reduced(spectra, tmp_path / "out", **options)
+    assert isinstance(raised.value, (ClusterError, ParameterError))
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_tells_an_unreachable_scheduler(spectra, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    assert main(["run", str(spectra.association), "-o", str(tmp_path), "-q", "--scheduler", "tcp://127.0.0.1:9"]) == 2
+    assert capsys.readouterr().err.startswith("tso3: error: tcp://127.0.0.1:9: no scheduler")
+
+
+def test_workers_with_another_version_are_refused(running, spectra, tmp_path, monkeypatch):
+    monkeypatch.setattr(tso3, "__version__", "99.0")
+    with pytest.raises(ClusterError, match=r"the worker tcp://.* has tso3 .* \(here 99.0\); install the same"):
+        reduced(spectra, tmp_path, scheduler=running.address)
+
+
+def test_a_missing_package_is_told(spectra, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ClusterError, match=r"needs the package distributed .*; install tso3\[distributed\]"):
+        reduced(spectra, tmp_path, cluster="local:2")
+
+
+@pytest.mark.parametrize("kind", [InputError, OutputError, ParameterError, ClusterError])
+def test_errors_come_back_from_another_process_as_they_are(kind):
+    error = pickle.loads(pickle.dumps(kind("found this", "a.fits")))
+    assert type(error) is kind
+    assert str(error) == "a.fits: found this"
+    assert (error.found, error.where) == ("found this", "a.fits")

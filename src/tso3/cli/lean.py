@@ -1,17 +1,23 @@
-"""Libraries without what the command has no use for."""
+"""Libraries without what the command has no use for; only the command's own process is told so, never a user's."""
 
 from __future__ import annotations
 
-__all__ = ["import_numba"]
+__all__ = ["import_lean"]
 
 
-def import_numba() -> None:
+def import_lean() -> None:
+    """Import numba, and prepare the import of astropy's tables, without the packages that neither needs here."""
+    _numba_without_scipy()
+    _tables_without_asdf()
+
+
+def _numba_without_scipy() -> None:
     """
     Import numba, with the functions that kernels may call, but not scipy's linear algebra.
 
     numba looks whether there is a BLAS, to choose between two ways of ``np.convolve``, by importing scipy.linalg: 0.2 s
-    of processor time, of 2.5 of a small run. No kernel here convolves, so the command, whose process runs no others,
-    tells it that there is none. ``np.dot`` and the like look again when they are compiled, and find it.
+    of processor time. No kernel here convolves, so it is told that there is none. ``np.dot`` and the like look again
+    when they are compiled, and find it.
     """
     from numba.np import linalg
 
@@ -25,3 +31,10 @@ def import_numba() -> None:
         import numba.np.arraymath  # noqa: F401  # asks when it is imported
     finally:
         linalg.ensure_blas = asked
+
+
+def _tables_without_asdf() -> None:
+    """Tell astropy that its tables will not be written as ASDF; it would import asdf, 0.2 s of processor time."""
+    from astropy.utils.compat import optional_deps
+
+    optional_deps.HAS_ASDF_ASTROPY = False

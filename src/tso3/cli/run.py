@@ -217,9 +217,9 @@ def running(
 @contextmanager
 def _announced_compilation(progress: Progress) -> Iterator[None]:
     """Say once that kernels are being compiled, if they are: after the first run they come from numba's cache."""
-    from tso3.cli.lean import import_numba
+    from tso3.cli.lean import import_lean
 
-    import_numba()
+    import_lean()
     from numba.core import event
 
     class Listener(event.Listener):

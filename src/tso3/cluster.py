@@ -44,7 +44,7 @@ _PATIENCE = 10.0
 """Seconds for which a scheduler, and one worker of it, is waited for."""
 
 _GRACE = 5.0
-"""Seconds that workers of this machine have to end by themselves."""
+"""Seconds for which the end of workers of this machine is waited for."""
 
 _FAILURES = 10
 """How often a segment is begun again when its worker dies, with workers of this machine."""
@@ -440,18 +440,16 @@ class _Local:
             raise ClusterError(f"the worker processes have ended (exit code {code}): {last}", "cluster")
 
     def end(self) -> None:
-        """End all of it; doing so twice does no harm."""
+        """End all of it at once: whatever is still being done is of no use. Doing so twice does no harm."""
         if not self._folder.exists():
             return
-        with suppress(Exception):
-            self.client.close(timeout=_GRACE)
-            self._cluster.close(timeout=_GRACE)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
         with suppress(OSError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         _wait_for_group(self._process.pid)
+        with suppress(Exception):  # of connections that were just cut
+            self.client.close(timeout=_GRACE)
+            self._cluster.close(timeout=_GRACE)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -1,7 +1,7 @@
 """
 Say where the time of a run goes: wall time by phase, processor time by kind of work.
 
-    python benchmarks/where_time_goes.py --case bots --preset archive --write docs/speed.md
+    python benchmarks/where_time_goes.py --case bots --preset archive --write docs/scaling.md
 
 Needs py-spy (``pip install py-spy``), which looks at the stacks of all threads of the running program from outside, so
 the program is measured as it is. A sample counts for the first kind of work whose place in the source is found in its

@@ -154,17 +154,18 @@ def _trim_lane(rule: ClipRule, lanes: Lanes, lane: int) -> bool:
 @inner
 def _gather(planes: Planes, place: Place, rule: ClipRule, lanes: Lanes, lane: Any) -> int:
     """Collect the samples that count in the window of one lane, and their thresholds; return their number."""
-    data, err, mask = planes
-    column = lanes.column
+    data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat  # taken once: the loop would count references
+    column, snr = lanes.column, rule.snr
+    d_step, e_step, m_step = planes.data.step_int, planes.err.step_int, planes.mask.step_int
     size = column.size // 3
     d_at, e_at, m_at = place[0] + lane, place[1] + lane, place[2] + lane
     left = 0
     for t in range(lanes.cursor[0], lanes.cursor[1]):
-        x = data.flat[d_at + t * data.step_int]
-        if mask.flat[m_at + t * mask.step_int] == 0 and x == x:
-            sigma = err.flat[e_at + t * err.step_int]
-            column[left] = x + _ZERO
-            column[size + left] = rule.snr * (sigma if sigma == sigma else _ZERO)
+        x = data[np.uint64(d_at + t * d_step)]
+        if mask[np.uint64(m_at + t * m_step)] == 0 and x == x:
+            sigma = err[np.uint64(e_at + t * e_step)]
+            column[np.uint64(left)] = x + _ZERO
+            column[np.uint64(size + left)] = snr * (sigma if sigma == sigma else _ZERO)
             left += 1
     return left
 

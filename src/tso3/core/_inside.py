@@ -3,10 +3,10 @@ Samples that are no outliers, seen without a median: the compiled pieces of `out
 
 If more than half of the samples of a window lie closer to x than a threshold, so does their median. To see it for
 nearly all samples at the cost of a few comparisons, time is cut into short sections, and the smallest and the largest
-sample of each are noted: sections inside the window that hold more than half of it are enough. For the samples that
-are left open, their window is counted and, where that does not decide, its median is taken. The flags are those of the
-medians, bit by bit: a difference that is rounded to less than the threshold is less, and a mean of two numbers lies
-between them.
+sample of each are noted: so many sections inside the window have to lie near x that they hold more than half of the
+window; an outlier in one or two of them does no harm. For the samples that are left open, their window is counted and,
+where that does not decide, its median is taken. The flags are those of the medians, bit by bit: a difference that is
+rounded to less than the threshold is less, and a mean of two numbers lies between them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from tso3.core._clip import ClipRule, Planes
 from tso3.core._lanes import STRIDE, Lanes, inner, select_median
 from tso3.core._planes import Array, Place
 
-__all__ = ["Sections", "choose_sections", "judge_open", "make_sections", "mark_open", "note_sections"]
+__all__ = ["Sections", "judge_open", "make_sections", "mark_open", "note_sections"]
 
-_SECTIONS_IN_WINDOW = 6
-_MOST = 2**32
+_SECTIONS_IN_WINDOW = 8
+_GROUP = 64
 _INF = np.float32(np.inf)
 _ZERO = np.float32(0.0)
-_HIGHEST = np.uint64(STRIDE)
+_ONE = np.float32(1.0)
+_THRESHOLD, _NEAR = (np.uint64(k * STRIDE) for k in (0, 1))  # of Sections.rows
 
 
 class Sections(NamedTuple):
@@ -38,14 +39,14 @@ class Sections(NamedTuple):
         Integrations in a section; 0 where sections are of no use.
     low, high : ndarray of float32
         A row for each section; -inf and inf in lanes with a sample that does not count.
-    span : ndarray of float32
-        Two rows: the smallest and the largest sample of the sections that a window is judged by.
+    rows : ndarray of float32
+        Two rows: the threshold of the samples of one integration, and how many sections lie near each.
     """
 
     length: int
     low: Array
     high: Array
-    span: Array
+    rows: Array
 
 
 def make_sections(n_int: int, depth: int, wanted: bool) -> Sections:
@@ -70,7 +71,7 @@ def make_sections(n_int: int, depth: int, wanted: bool) -> Sections:
     --------
     >>> from tso3.core._inside import make_sections
     >>> make_sections(60, 25, True).length, make_sections(60, 0, True).length
-    (4, 0)
+    (3, 0)
     """
     length = max(1, depth // _SECTIONS_IN_WINDOW) if wanted and depth > 0 else 0
     size = n_int // length * STRIDE if length else 0
@@ -111,35 +112,25 @@ def note_sections(planes: Planes, place: Place, n: int, sections: Sections) -> N
 
 
 @inner
-def choose_sections(sections: Sections, lo: int, hi: int, before: int, n: int) -> int:
-    """
-    Write the span of sections that hold more than half of the window lo <= t < hi; NaN if there are no such sections.
-
-    Return a number for them; nothing is done if that is `before`, for which the span was written last.
-    """
-    low, high, span, length = sections.low, sections.high, sections.span, sections.length
-    n_needed = ((hi - lo) // 2 + length) // length
-    begin = (lo + length - 1) // length
-    spare = hi // length - begin - n_needed
-    first = begin + spare // 2
-    if spare < 0:
-        for lane in range(np.uint64(n)):
-            span[lane] = span[_HIGHEST + lane] = np.nan
-        return -1
-    chosen = first * _MOST + n_needed
-    if chosen == before:
-        return chosen
+def _begin_count(err: Array, at: int, n: int, snr: Any, rows: Array) -> None:
+    """Write the thresholds of one integration; no section has been counted."""
+    e_at = np.uint64(at)
     for lane in range(np.uint64(n)):
-        span[lane] = _INF
-        span[_HIGHEST + lane] = -_INF
-    for k in range(first, first + n_needed):
-        row = np.uint64(k * STRIDE)
-        for lane in range(np.uint64(n)):
-            span[lane] = low[row + lane] if low[row + lane] < span[lane] else span[lane]
-        for lane in range(np.uint64(n)):
-            top = span[_HIGHEST + lane]
-            span[_HIGHEST + lane] = high[row + lane] if high[row + lane] > top else top
-    return chosen
+        sigma = err[e_at + lane]
+        rows[_THRESHOLD + lane] = snr * (sigma if sigma == sigma else _ZERO)
+    for lane in range(np.uint64(n)):
+        rows[_NEAR + lane] = _ZERO
+
+
+@inner
+def _count_near(data: Array, at: int, n: int, sections: Sections, k: int) -> None:
+    """Add 1 for the samples of one integration to which all of section k is closer than their threshold."""
+    low, high, rows = sections.low, sections.high, sections.rows
+    d_at, row = np.uint64(at), np.uint64(k * STRIDE)
+    for lane in range(np.uint64(n)):
+        x, threshold = data[d_at + lane], rows[_THRESHOLD + lane]
+        near = (x - low[row + lane] < threshold) & (high[row + lane] - x < threshold)
+        rows[_NEAR + lane] += _ONE if near else _ZERO
 
 
 @inner
@@ -147,25 +138,25 @@ def mark_open(
     planes: Planes, place: Place, n: int, window: Place, flags: Any, rule: ClipRule, sections: Sections, left: Array
 ) -> Any:
     """
-    Write 1 where the span leaves open whether sample t of a ``window`` (lo, hi, t) is an outlier, else 0.
+    Write 1 where the sections leave open whether sample t of a ``window`` (lo, hi, t) is an outlier, else 0.
 
     Return how many are open.
     """
-    data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat
+    data, mask = planes.data.flat, planes.mask.flat
     lo, hi, t = window
-    d_at = np.uint64(place[0] + t * planes.data.step_int)
-    e_at = np.uint64(place[1] + t * planes.err.step_int)
-    m_at = np.uint64(place[2] + t * planes.mask.step_int)
+    length, rows = sections.length, sections.rows
+    d_place, m_place = place[0] + t * planes.data.step_int, place[2] + t * planes.mask.step_int
+    _begin_count(planes.err.flat, place[1] + t * planes.err.step_int, n, rule.snr, rows)
+    for k in range((lo + length - 1) // length, hi // length):
+        _count_near(data, d_place, n, sections, k)
+    enough = np.float32(((hi - lo) // 2 + length) // length)
     emptied = flags[1] < 0 and lo <= t < hi  # the window, by this sample itself if it is bad
     ignored = np.uint8(255 if emptied or not flags[2] else 0)
-    span, snr = sections.span, rule.snr
+    d_at, m_at = np.uint64(d_place), np.uint64(m_place)
     found = np.int32(0)
     for lane in range(np.uint64(n)):
         x = data[d_at + lane]
-        sigma = err[e_at + lane]
-        threshold = snr * (sigma if sigma == sigma else _ZERO)
-        inside = (x - span[lane] < threshold) & (span[_HIGHEST + lane] - x < threshold)
-        here = ((mask[m_at + lane] & ignored) == 0) & (x == x) & (not inside)
+        here = ((mask[m_at + lane] & ignored) == 0) & (x == x) & (rows[_NEAR + lane] < enough)
         left[lane] = 1 if here else 0
         found = np.int32(found + np.int32(here))
     return found
@@ -200,16 +191,28 @@ def _n_inside(column: Array, valid: int, x: Any, threshold: Any) -> int:
 
 
 @inner
+def _n_marked(marks: Array, first: int, stop: int) -> Any:
+    """Return how many lanes of a group are marked."""
+    n = np.uint8(0)
+    for lane in range(np.uint64(first), np.uint64(stop)):
+        n = np.uint8(n + marks[lane])
+    return n
+
+
+@inner
 def judge_open(
     planes: Planes, place: Place, n: int, window: Place, fewest: int, rule: ClipRule, lanes: Lanes, outlier: Array
 ) -> int:
     """Decide about sample t of the ``window`` (lo, hi, t) where it is marked; return how many are outliers."""
     data, err = planes.data.flat, planes.err.flat
     column, centre = lanes.column, lanes.centre
+    marked = np.uint8(0)
     d_at, e_at = place[0] + window[2] * planes.data.step_int, place[1] + window[2] * planes.err.step_int
     flagged = 0
     for lane in range(n):
-        if outlier[np.uint64(lane)] == 0:
+        if lane % _GROUP == 0:
+            marked = _n_marked(outlier, lane, min(lane + _GROUP, n))
+        if marked == 0 or outlier[np.uint64(lane)] == 0:
             continue
         outlier[lane] = 0
         valid = _gather(planes, (place[0] + lane, 0, place[2] + lane), window, fewest < 0, column)

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from tso3.core._clip import ClipRule, Planes, clip_marked, forget_thresholds, mark_suspects, note_thresholds
-from tso3.core._inside import Sections, choose_sections, judge_open, make_sections, mark_open, note_sections
+from tso3.core._inside import Sections, judge_open, make_sections, mark_open, note_sections
 from tso3.core._lanes import LANES, Lanes, copy_row, inner, make_lanes, median_row, search_row, seek
 from tso3.core._planes import Array, Place, flatten, merge_rows
 from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
@@ -211,9 +211,7 @@ def _flag_by_sections(
     lo, hi, start = windows
     note_sections(planes, place, n, sections)
     left = 0
-    before = -1
     for i in range(outlier.shape[0]):
-        before = choose_sections(sections, lo[i], hi[i], before, n)
         left += mark_open(planes, place, n, (lo[i], hi[i], start + i), flags, rule, sections, outlier[i, y, x:])
     if _FEW * left > n * outlier.shape[0]:
         return False

@@ -14,7 +14,7 @@ import pytest
 
 import tso3
 from compare_products import identical
-from tso3 import cluster
+from tso3 import cluster_start
 from tso3.cli import main
 from tso3.errors import ClusterError, InputError, OutputError, ParameterError, Tso3Error, Tso3Warning
 from tso3.progress import SilentProgress
@@ -221,7 +221,7 @@ def test_processes_of_this_machine_give_the_same(spectra, expected, tmp_path):
     ],
 )
 def test_what_is_no_cluster_is_one_line(options, message, spectra, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    monkeypatch.setattr(cluster_start, "_PATIENCE", 0.5)
     with pytest.raises(Tso3Error, match=message) as raised:
         reduced(spectra, tmp_path / "out", **options)
     assert isinstance(raised.value, (ClusterError, ParameterError))
@@ -230,7 +230,7 @@ def test_what_is_no_cluster_is_one_line(options, message, spectra, tmp_path, mon
 
 
 def test_the_command_tells_an_unreachable_scheduler(spectra, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cluster, "_PATIENCE", 0.5)
+    monkeypatch.setattr(cluster_start, "_PATIENCE", 0.5)
     assert main(["run", str(spectra.association), "-o", str(tmp_path), "-q", "--scheduler", "tcp://127.0.0.1:9"]) == 2
     assert capsys.readouterr().err.startswith("tso3: error: tcp://127.0.0.1:9: no scheduler")
 

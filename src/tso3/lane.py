@@ -16,12 +16,13 @@ from tso3.core.noise import photon_limit, point_to_point
 from tso3.core.template import template_bytes
 from tso3.crew import Crew
 from tso3.errors import ParameterError, Tso3Warning
+from tso3.fit_part import FitPart, fit_part, joined_fits
 from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Exposure, Observation
 from tso3.io.reader import Reader
 from tso3.parameters import Parameters
 from tso3.progress import Progress
-from tso3.recipe import FitPart, Limits, Part, Recipe, Segments, fit_part, joined_fits, reduce_part
+from tso3.recipe import Limits, Part, Recipe, Segments, reduce_part
 from tso3.result import DetectorView, ExposureSummary
 from tso3.steps import outlier_detection, survey
 

@@ -266,7 +266,7 @@ def check_options(
         if str(path).upper() != "N/A" and not Path(path).is_file():
             raise ReferenceFileError(f"the {kind} reference does not exist; check the path", path)
     if others.get("scheduler") is not None or others.get("cluster") is not None:
-        from tso3.cluster import check_choice
+        from tso3.cluster_start import check_choice
 
         check_choice(others.get("scheduler"), others.get("cluster"))
     for name in ("times", "bad_pixels"):

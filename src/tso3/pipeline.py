@@ -156,7 +156,7 @@ def _crew(
     """Return what gives, for a folder and the stem of its products, those who reduce the exposures."""
     if scheduler is None and cluster is None:
         return lambda folder, product: nullcontext(ThisProcess(limits))
-    from tso3.cluster import assembled, check_choice
+    from tso3.cluster_start import assembled, check_choice
 
     n_local = check_choice(scheduler, cluster)
     return lambda folder, product: assembled(scheduler, n_local, limits, workers, (folder, product))

@@ -29,10 +29,8 @@ _FRAME_PLANES = ("SCI", "ERR", "DQ")
 _VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 _STACK_BYTES = 4 + 4 + 1 + 1  # value, error, whether it takes part, whether it is an outlier
 _RAW_FRAME_BYTES = 12
-_PART_BYTES = 2**20
-"""Rows of so many bytes are worked on at a time: they stay in the processor's cache."""
-_JUDGED_PART_BYTES = 8 * 2**20
-"""The same where a template is subtracted, of which every part costs some calls for each integration."""
+_PART_BYTES = 8 * 2**20
+"""Rows of so many bytes are worked on at a time: near the processor, and not so few that the calls are felt."""
 _SINGLE_BYTES = 64 * 2**20
 
 
@@ -171,8 +169,7 @@ class ExposureStream:
         self._kept = names
         self._pool = _BlockPool(names, 1)
         self._kept_bytes = sum(np.dtype(kind).itemsize for kind in names.values())
-        judged = outliers is not None and outliers.judge is not None
-        self._part_bytes = _JUDGED_PART_BYTES if judged else _PART_BYTES
+        self._part_bytes = _PART_BYTES
         self._scratch = _Scratch()
         self._lock = threading.Lock()
         self.counts = StreamCounts.empty(exposure.n_int)

@@ -158,7 +158,7 @@ def split_tree(content: bytes) -> tuple[str, Any, bytes]:
     return text[: text.index("%YAML")], _compose(text), tail
 
 
-def join_tree(head: str, root: Any, more: Mapping[str, Any], tail: bytes, dumper: type[Any]) -> bytes:
+def join_tree(head: str, root: Any, tail: bytes, more: Mapping[str, Any], dumper: type[Any]) -> bytes:
     r"""
     Return an ASDF file with further values at the end of its tree.
 
@@ -182,7 +182,7 @@ def join_tree(head: str, root: Any, more: Mapping[str, Any], tail: bytes, dumper
     >>> from tso3.io.asdftree import join_tree, split_tree
     >>> text = b"#ASDF 1.0.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\na: 1\n...\n"
     >>> head, root, tail = split_tree(text)
-    >>> join_tree(head, root, {"b": [2, 3]}, tail, yaml.SafeDumper).splitlines()[3:]
+    >>> join_tree(head, root, tail, {"b": [2, 3]}, yaml.SafeDumper).splitlines()[3:]
     [b'--- !core/asdf-1.1.0', b'a: 1', b'b: [2, 3]', b'...']
     """
     stream = io.BytesIO()

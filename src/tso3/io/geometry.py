@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,6 @@ __all__ = ["Geometry"]
 
 _PACKAGES = ("gwcs", "stdatamodels", "asdf-astropy", "asdf", "astropy", "numpy", "scipy")
 """What a transform is evaluated by."""
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,7 @@ class Geometry:
     path: Path
     slit: int | None = None
 
-    def ask(
-        self,
-        question: Callable[Concatenate[WCS, P], Arrays],
-        *arguments: P.args,
-        **none: P.kwargs,
-    ) -> Arrays | None:
+    def ask(self, question: Callable[..., Arrays], *arguments: Any) -> Arrays | None:
         """
         Return what a function makes of the WCS: as kept from an earlier run, else computed now.
 
@@ -67,8 +60,6 @@ class Geometry:
             A function of a module: WCS and arguments in, arrays by name out (at least one).
         *arguments : str, float, int, bool, None, ndarray, or tuples of these
             Passed on.
-        **none
-            There are none.
 
         Returns
         -------
@@ -80,8 +71,6 @@ class Geometry:
         InputError
             If the extension cannot be read.
         """
-        if none:
-            raise TypeError("a question has positional arguments only")
         tree = _tree_digest(self.path)
         if tree is None:
             return None
@@ -101,7 +90,7 @@ class Geometry:
     def sky(self, x: float, y: float) -> tuple[float, float] | None:
         """Return the place of a pixel on the sky, see `tso3.io.wcs.sky_position`; None without WCS too."""
         answer = self.ask(_sky, float(x), float(y))
-        return None if answer is None or answer["sky"].size == 0 else tuple(answer["sky"].tolist())
+        return None if answer is None or answer["sky"].size == 0 else (float(answer["sky"][0]), float(answer["sky"][1]))
 
     def skies(
         self, x: NDArray[np.float64], y: NDArray[np.float64]

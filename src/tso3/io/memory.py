@@ -197,7 +197,7 @@ def _write(path: Path, answer: Arrays) -> None:
     handle, temporary = tempfile.mkstemp(suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, allow_pickle=False, **answer)  # type: ignore[arg-type]  # names are ours
+            np.savez(stream, allow_pickle=False, **answer)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

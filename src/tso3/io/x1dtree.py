@@ -89,7 +89,7 @@ def asdf_bytes(tree: Mapping[str, Any]) -> bytes:
     Dumper.add_representer(PlacedWcs, lambda _, data: wcs[id(data)])
     Dumper.add_multi_representer(np.floating, lambda dumper, data: dumper.represent_float(float(data)))
     Dumper.add_multi_representer(np.integer, lambda dumper, data: dumper.represent_int(int(data)))
-    return join_tree(head, root, {key: tree[key] for key in sorted(tree)}, blocks, Dumper)
+    return join_tree(head, root, blocks, {key: tree[key] for key in sorted(tree)}, Dumper)
 
 
 def _wcs_nodes(root: Any) -> list[Any]:

@@ -9,8 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.io.reader import Reader
 from tso3.io.convert import valid_frames
+from tso3.io.reader import Reader
 
 __all__ = ["Sample", "memory_room"]
 

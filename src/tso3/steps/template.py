@@ -25,9 +25,9 @@ from tso3.core.template import (
     weigh_terms,
 )
 from tso3.core.terms import chosen_pixels, steady_terms
+from tso3.io.convert import pick_pixels
 from tso3.io.exposure import Exposure
 from tso3.io.reader import Reader
-from tso3.io.convert import pick_pixels
 from tso3.steps.sample import Sample
 
 __all__ = ["build", "fit"]

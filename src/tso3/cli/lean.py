@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 __all__ = ["import_lean"]
 
 
@@ -21,7 +23,9 @@ def _numba_without_scipy() -> None:
     """
     from numba.np import linalg
 
-    asked = linalg.ensure_blas
+    asked = getattr(linalg, "ensure_blas", None)
+    if asked is None:  # another version of numba, which asks in another way: it may find scipy
+        return
 
     def no_blas() -> None:
         raise ImportError
@@ -35,6 +39,7 @@ def _numba_without_scipy() -> None:
 
 def _tables_without_asdf() -> None:
     """Tell astropy that its tables will not be written as ASDF; it would import asdf, 0.2 s of processor time."""
-    from astropy.utils.compat import optional_deps
+    with suppress(ImportError):  # another version of astropy, which may import asdf
+        from astropy.utils.compat import optional_deps
 
-    optional_deps.HAS_ASDF_ASTROPY = False
+        optional_deps.HAS_ASDF_ASTROPY = False

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tso3.errors import ReferenceFileError, Tso3Error
+from tso3.io.plaintree import read_plain_tree
 
 __all__ = ["guarded", "opened_asdf", "opened_fits"]
 
@@ -105,20 +106,8 @@ def opened_asdf(path: str | Path, kind: str, error: type[Tso3Error] = ReferenceF
     Tso3Error
         If it cannot be read, or the block cannot make sense of what is in it.
     """
-    import asdf
-    import yaml
-    from asdf.exceptions import AsdfWarning, ValidationError
-
-    from tso3.io.asdfplugins import load_plugins
-
-    load_plugins()
-    with guarded(path, f"cannot be read as ASDF, so it is no {kind}", error), warnings.catch_warnings():
-        warnings.simplefilter("ignore", AsdfWarning)  # what is not understood is not needed, or is missed below
-        try:
-            with asdf.open(path, lazy_load=False, memmap=False) as opened:
-                tree = dict(opened.tree)
-        except (yaml.YAMLError, ValidationError) as fault:
-            raise ValueError(_one_line(fault)) from fault
+    with guarded(path, f"cannot be read as ASDF, so it is no {kind}", error):
+        tree = read_plain_tree(path)
     with guarded(path, f"is not a {kind}", error):
         yield tree
 

@@ -95,8 +95,8 @@ class BoxPlan(NamedTuple):
 
     ``rows`` (n_rows) are the rows of the stack that are read, ``start`` its first column. ``aperture``, ``background``
     (1 where the background is fitted) and ``profile`` (share of the aperture's light) have shape (n_rows, n_wave),
-    ``ordinate`` (n_rows), ``npixels`` and ``regular`` (n_wave), the column ranges ``aperture_bounds`` and
-    ``background_bounds`` (n_rows, 2). ``powers`` (m, n_wave) are the sums of the aperture weights times powers of the
+    ``ordinate`` (n_rows), ``npixels`` and ``regular`` (n_wave), the ranges of columns ``aperture_bounds`` and
+    ``background_bounds`` (n_rows, n_tiles, 2), outside which a row has no weight. ``powers`` (m, n_wave) are the sums of the aperture weights times powers of the
     ordinate, ``inverse`` (m, m, n_wave) the inverse normal matrix, both without bad pixels. ``kind`` is one of
     ``KIND_*``; ``complete`` is true if missing pixels are completed.
     """
@@ -180,7 +180,7 @@ def sum_aperture(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: 
     fill(total, 0.0)
     fill(powers, 0.0)
     for r in range(plan.rows.size):
-        a, b = max(x0, plan.aperture_bounds[r, 0]), min(x1, plan.aperture_bounds[r, 1])
+        a, b = plan.aperture_bounds[r, x0 // TILE]
         if a >= b:
             continue
         first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a
@@ -214,7 +214,7 @@ def sum_background(
         work.n_sample[x] = 0
     for r in range(plan.rows.size):
         fill(work.level[r, : x1 - x0], 0.0)
-        a, b = max(x0, plan.background_bounds[r, 0]), min(x1, plan.background_bounds[r, 1])
+        a, b = plan.background_bounds[r, x0 // TILE]
         if a >= b:
             continue
         first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a
@@ -309,7 +309,7 @@ def sum_noise(plan: BoxPlan, planes: Planes, i: int, x0: int, x1: int, work: Wor
                 total[k * TILE + x] *= work.weights[x] * work.weights[x]
         return
     for r in range(plan.rows.size):
-        a, b = max(x0, plan.background_bounds[r, 0]), min(x1, plan.background_bounds[r, 1])
+        a, b = plan.background_bounds[r, x0 // TILE]
         if a >= b:
             continue
         first, row, lo, n = plan.start + a, plan.rows[r], a - x0, b - a

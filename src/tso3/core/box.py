@@ -190,12 +190,16 @@ def _share(aperture: NDArray[np.float64], profile: NDArray[np.float64] | None, c
 
 
 def _bounds(used: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the half-open column range of each row outside which nothing is used."""
-    bounds = np.zeros((used.shape[0], 2), dtype=np.int64)
-    for r, row in enumerate(used):
-        columns = np.flatnonzero(row)
-        if columns.size:
-            bounds[r] = columns[0], columns[-1] + 1
+    """Return, for each row and tile, the half-open range of columns outside which nothing is used."""
+    n_rows, n_wave = used.shape
+    tiles = np.zeros((n_rows, -(-n_wave // TILE) * TILE), dtype=np.bool_)
+    tiles[:, :n_wave] = used
+    tiles = tiles.reshape(n_rows, -1, TILE)
+    first = np.arange(tiles.shape[1]) * TILE
+    bounds = np.zeros((*tiles.shape[:2], 2), dtype=np.int64)
+    bounds[..., 0] = first + tiles.argmax(axis=2)
+    bounds[..., 1] = first + TILE - tiles[:, :, ::-1].argmax(axis=2)
+    bounds[~tiles.any(axis=2)] = 0
     return bounds
 
 
@@ -255,7 +259,7 @@ def _smooth(plan: BoxPlan, planes: Planes, i: int, n_columns: int, smooth: NDArr
     valid = np.empty(n_columns, np.bool_)
     whole = np.empty(n_columns, np.float32)
     for r in range(plan.rows.size):
-        if plan.background_bounds[r, 0] == plan.background_bounds[r, 1]:
+        if np.max(plan.background_bounds[r]) == 0:
             continue
         at = i * planes[0].step_int + plan.rows[r] * planes[0].step_row
         row = planes[0].flat[at : at + n_columns]

@@ -1,7 +1,7 @@
 """
 Time and memory against the number of integrations: measured, fitted, drawn.
 
-    python benchmarks/scaling.py --case bots --n-int 75 150 300 600 1200 --figure docs/scaling.png
+    python benchmarks/scaling.py --case bots --n-int 75 150 300 600 1200 5000 --figure docs/figures/scaling.png
 
 Prints the slope of each curve in the log–log plane over its upper half, where start-up no longer counts, and keeps the
 numbers in ``benchmarks/scaling.json``. The exit code is 1 if time grows faster than linearly or memory grows at all.
@@ -37,7 +37,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tso3-scaling-") as temporary:
         for n_int in record["n_int"]:
             case = replace(CASES[options.case], n_int=n_int)
-            folder = Path(temporary) / str(n_int)
+            folder = (options.work_dir or Path(temporary)).absolute() / f"{case.name}-{n_int}"
             visit = simulated(case, folder / "visit")
             for name in programs:
                 rounds = 1 if name == "jwst" else options.repeat
@@ -49,7 +49,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                 record["programs"][name]["seconds"].append(seconds)
                 record["programs"][name]["private_bytes"].append(private)
                 print(f"{n_int} {name}: {seconds:.2f} s, {private / 2**20:.0f} MiB", file=sys.stderr)
-            shutil.rmtree(folder)
+            if options.work_dir is None:
+                shutil.rmtree(folder)
     return record
 
 
@@ -85,11 +86,12 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, print the slopes, keep the numbers; 1 if a curve is too steep."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     parser.add_argument("--case", choices=CASES, default="bots")
-    parser.add_argument("--n-int", type=int, nargs="+", default=[75, 150, 300, 600, 1200])
+    parser.add_argument("--n-int", type=int, nargs="+", default=[75, 150, 300, 600, 1200, 5000])
     parser.add_argument("--against", choices=["jwst"])
     parser.add_argument("--peer-python", type=Path, help=f"interpreter that has jwst 3.0.0 (default: ${PEER_VARIABLE})")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--max-memory", help="handed to tso3 run")
+    parser.add_argument("--work-dir", type=Path, help="keeps the simulated visits (default: a temporary folder)")
     parser.add_argument("--figure", type=Path, help="where the figure goes (PNG, SVG)")
     options = parser.parse_args(argv)
     if options.against == "jwst":

@@ -33,7 +33,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("writing", r"write_at|pwrite"),
     ("flagging outliers", r"steps/outlier_detection\.py|core/outliers\.py|core/median\.py"),
     ("survey and template", r"steps/survey\.py|steps/template\.py|core/template\.py|core/learning\.py"),
-    ("converting byte order, marking bad samples", r"io/convert\.py|io/planes\.py|reader\.py|stream\.py"),
+    ("converting byte order, marking bad samples", r"io/convert\.py|io/tiles\.py|reader\.py|stream\.py"),
     ("extraction, light curve", r"in consume|consume \(|core/box|core/background|core/lightcurve"),
     ("headers, tables, ASDF trees", r"tso3/(io|steps|pipeline|intake|spectral_lane|lane|recipe|crew)"),
 )

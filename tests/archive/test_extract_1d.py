@@ -14,7 +14,6 @@ import pytest
 
 from tso3.core.block import Block
 from tso3.io.exposure import read_exposures
-from tso3.io.planes import bad_mask
 from tso3.io.reader import Reader
 from tso3.io.references import Reference, References
 from tso3.parameters import preset
@@ -41,11 +40,10 @@ def blocks_of(exposure):
     for start, stop in exposure.segment_bounds:
         with Reader(exposure) as reader:
             raw = reader.read(start, stop)
-        bad = bad_mask(raw)
+            bad = reader.native(raw["DQ"]) & 1 != 0
         planes = {name: raw[name].astype("f4") for name in raw if name != "DQ"}
-        for name in planes:
-            if name.startswith("VAR"):
-                bad |= np.isnan(planes[name])
+        for plane in planes.values():
+            bad |= ~np.isfinite(plane)
         for plane in planes.values():
             plane[bad] = np.nan
         variances = [planes.get(name) for name in ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")]

@@ -16,8 +16,8 @@ from astropy.io import fits
 from tso3.errors import OutputError, Tso3Warning
 from tso3.io.crfints import CrfintsRecord, CrfintsWriter, crfints_name
 from tso3.io.exposure import read_observation
-from tso3.io.planes import bad_mask, patch
 from tso3.io.reader import Reader
+from tso3.io.tiles import Place, mark_rows
 
 LRS = Path(__file__).parents[2].parent / "shared/data/miri_lrs/ERS_NGTS10_2022_new_drift_041_calints.fits"
 RECORD = CrfintsRecord(
@@ -33,6 +33,11 @@ def digest(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def mark(raw, outlier):
+    """Mark bad samples and outliers in all rows that were read."""
+    mark_rows(raw, Place(0, raw["SCI"].shape[1], 0), outlier, None, {}, (0, 0, 0), top_bit=True)
+
+
 def write_all(exposure, folder, outlier=None, *, step=5, tiles=1, record=RECORD, asn_id="o003"):
     """Write the crfints of all segments in blocks and row tiles; return their paths."""
     paths = [folder / crfints_name(segment, asn_id) for segment in exposure.segments]
@@ -44,7 +49,7 @@ def write_all(exposure, folder, outlier=None, *, step=5, tiles=1, record=RECORD,
             for low, high in pairwise(edges):
                 rows = slice(int(low), int(high))
                 raw = reader.read(start, stop, rows=rows)
-                patch(raw, bad_mask(raw), None if outlier is None else np.ascontiguousarray(outlier[start:stop, rows]))
+                mark(raw, None if outlier is None else np.ascontiguousarray(outlier[start:stop, rows]))
                 for writer in writers:
                     writer.write(start, stop, raw, rows)
     return paths
@@ -165,7 +170,7 @@ def test_threads_may_write_at_once(exposure, output):
 
         def work(i):
             raw = reader.read(i, i + 1)
-            patch(raw, bad_mask(raw), outlier[i : i + 1])
+            mark(raw, outlier[i : i + 1])
             writer.write(i, i + 1, raw)
 
         threads = [threading.Thread(target=work, args=(i,)) for i in range(12)]

@@ -11,8 +11,8 @@ from tso3.io.badpixels import read_bad_pixels
 from tso3.io.crfints import CrfintsRecord, CrfintsWriter
 from tso3.io.exposure import read_observation
 from tso3.io.exposure_products import ExposureProducts
-from tso3.io.planes import bad_mask, patch
 from tso3.io.reader import Reader
+from tso3.io.tiles import Place, mark_rows
 from tso3.io.segment import read_segment, read_segments
 
 PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
@@ -96,7 +96,7 @@ def write_slits(exposures, writers, skip=()):
                 raw = reader.read(start, stop)
                 outlier = np.zeros(raw["SCI"].shape, np.bool_)
                 outlier[0, 1, int(exposure.stripe)] = True
-                patch(raw, bad_mask(raw), outlier)
+                mark_rows(raw, Place(0, raw["SCI"].shape[1], 0), outlier, None, {}, (0, 0, 0), top_bit=True)
                 for writer in writers:
                     writer.write(start, stop, raw, None, exposure.segments[0].slit)
 

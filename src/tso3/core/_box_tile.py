@@ -96,9 +96,9 @@ class BoxPlan(NamedTuple):
     ``rows`` (n_rows) are the rows of the stack that are read, ``start`` its first column. ``aperture``, ``background``
     (1 where the background is fitted) and ``profile`` (share of the aperture's light) have shape (n_rows, n_wave),
     ``ordinate`` (n_rows), ``npixels`` and ``regular`` (n_wave), the ranges of columns ``aperture_bounds`` and
-    ``background_bounds`` (n_rows, n_tiles, 2), outside which a row has no weight. ``powers`` (m, n_wave) are the sums of the aperture weights times powers of the
-    ordinate, ``inverse`` (m, m, n_wave) the inverse normal matrix, both without bad pixels. ``kind`` is one of
-    ``KIND_*``; ``complete`` is true if missing pixels are completed.
+    ``background_bounds`` (n_rows, n_tiles, 2), outside which a row has no weight. ``powers`` (m, n_wave) are the sums
+    of the aperture weights times powers of the ordinate, ``inverse`` (m, m, n_wave) the inverse normal matrix, both
+    without bad pixels. ``kind`` is one of ``KIND_*``; ``complete`` is true if missing pixels are completed.
     """
 
     rows: NDArray[np.int64]

@@ -98,7 +98,7 @@ class CrfintsWriter:
         with CrfintsWriter(exposure, 0, folder / crfints_name(exposure.segments[0], "o003")) as writer:
             for start, stop in blocks:
                 raw = reader.read(start, stop)
-                patch(raw, bad_mask(raw), outlier)
+                mark_rows(raw, Place(0, exposure.ny, 0), outlier, None, {}, (0, 0, 0), top_bit=True)
                 writer.write(start, stop, raw)
     """
 
@@ -168,7 +168,7 @@ class CrfintsWriter:
         start, stop : int
             0-based indices in the exposure, half-open, of the integrations that ``raw`` holds.
         raw : mapping of str to ndarray, shape (stop - start, n_rows, nx)
-            Big-endian planes, as `tso3.io.reader.Reader.read` gives them and `tso3.io.planes.patch` has marked them.
+            Big-endian planes, as `tso3.io.reader.Reader.read` gives them and `tso3.io.tiles.mark_rows` has marked them.
         rows : slice, optional
             Rows of the frame that they hold; all by default.
         slit : int, optional

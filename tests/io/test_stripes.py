@@ -12,8 +12,8 @@ from tso3.io.crfints import CrfintsRecord, CrfintsWriter
 from tso3.io.exposure import read_observation
 from tso3.io.exposure_products import ExposureProducts
 from tso3.io.reader import Reader
-from tso3.io.tiles import Place, mark_rows
 from tso3.io.segment import read_segment, read_segments
+from tso3.io.tiles import Place, mark_rows
 
 PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 HEIGHTS = {"3": 4, "4": 6, "5": 5}

@@ -63,3 +63,13 @@ def test_damaged_file_is_not_kept(path: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="expected"):
             read_plain_tree(path)
     assert not list((tmp_path / "cache").rglob("*.npz"))
+
+
+def test_units_and_masks_are_not_dropped(path: Path) -> None:
+    from astropy import units as u
+
+    asdf.AsdfFile({"width": [1.0, 2.0] * u.pixel, "masked": np.ma.array([1.0, 2.0], mask=[0, 1])}).write_to(path)
+    for _ in range(2):
+        tree = read_plain_tree(path)
+        assert tree["width"].unit == u.pixel
+        np.testing.assert_array_equal(np.ma.getmaskarray(np.ma.asanyarray(tree["masked"][...])), [False, True])

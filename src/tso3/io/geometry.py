@@ -79,7 +79,8 @@ class Geometry:
             wcs = read_wcs(self.path, self.slit)
             return {} if wcs is None else question(wcs, *arguments)
 
-        asked = (question.__module__, question.__qualname__, code_digest(question), arguments)
+        code = (code_digest(question), code_digest(read_wcs))
+        asked = (question.__module__, question.__qualname__, code, arguments)
         return remembered(digest(tree, self.slit, versions(*_PACKAGES), asked), compute) or None
 
     def wavelength(self, ny: int, nx: int) -> NDArray[np.float64] | None:

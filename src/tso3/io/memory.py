@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3 import __version__
+
 __all__ = ["CACHE_VARIABLE", "cache_folder", "code_digest", "digest", "remembered", "versions"]
 
 CACHE_VARIABLE = "TSO3_CACHE_DIR"
@@ -134,7 +136,8 @@ def versions(*packages: str) -> str:
     found = []
     for package in packages:
         try:
-            text = distribution(package).read_text("METADATA") or ""  # `version` parses all of it: 10 ms a package
+            installed = distribution(package)
+            text = installed.read_text("METADATA") or f"Version: {installed.version}"  # which parses it all: 10 ms
         except PackageNotFoundError:
             text = ""
         version = re.search(r"^Version: *(.*)$", text, re.MULTILINE)
@@ -168,13 +171,14 @@ def remembered(key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]) -> A
     folder = cache_folder()
     if folder is None:
         return dict(compute())
-    path = folder / "answers" / f"{digest(key, _LAYOUT)}{_SUFFIX}"
+    path = folder / "answers" / f"{digest(key, _LAYOUT, __version__)}{_SUFFIX}"
     kept = _read(path)
     if kept is not None:
         return kept
     answer = {name: np.asarray(array) for name, array in compute().items()}
-    with suppress(OSError):
-        _write(path, answer)
+    if sum(array.nbytes for array in answer.values()) <= _ROOM // 4:
+        with suppress(OSError):
+            _write(path, answer)
     return answer
 
 
@@ -207,12 +211,14 @@ def _write(path: Path, answer: Arrays) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    """Remove what was used longest ago until the rest fits."""
+    """Remove what was used longest ago until the rest fits; what is no file of ours stays."""
     with os.scandir(folder) as entries:
-        files = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in entries)
+        ours = [entry for entry in entries if entry.name.endswith((_SUFFIX, ".part")) and entry.is_file()]
+    files = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in ours)
     excess = sum(size for _, size, _ in files) - _ROOM
     for _, size, path in files:
         if excess <= 0:
             return
-        os.unlink(path)
+        with suppress(OSError):
+            os.unlink(path)
         excess -= size

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.io.memory import Arrays, digest, remembered, versions
+from tso3.io.memory import Arrays, code_digest, digest, remembered, versions
 
 __all__ = ["read_plain_tree"]
 
@@ -37,7 +37,8 @@ def read_plain_tree(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     tree : dict
-        As asdf gives it; if all of it is plain, of plain dictionaries, lists and arrays.
+        Of plain dictionaries, lists, numbers, text and arrays, the same in every run; as asdf gives it if there is
+        more.
 
     Raises
     ------
@@ -51,12 +52,13 @@ def read_plain_tree(path: str | Path) -> dict[str, Any]:
         arrays: list[NDArray[Any]] = []
         try:
             text = json.dumps(_packed(read[0], arrays))
-        except TypeError:  # something that is not plain: read anew every time
+        except (TypeError, RecursionError):  # something that is not plain: read anew every time
             return {}
         return {_TREE: np.array(text), **{str(k): array for k, array in enumerate(arrays)}}
 
-    kept = remembered(digest("asdf", Path(path).read_bytes(), versions("asdf", "numpy")), compute)
-    if read or not kept:
+    key = digest("asdf", Path(path).read_bytes(), versions("asdf", "numpy"), code_digest(read_plain_tree))
+    kept = remembered(key, compute)
+    if not kept:
         return read[0] if read else _read(path)
     return dict(_unpacked(json.loads(str(kept[_TREE])), kept))
 
@@ -88,8 +90,10 @@ def _packed(node: Any, arrays: list[NDArray[Any]]) -> Any:
         return [_packed(value, arrays) for value in node]
     if node is None or isinstance(node, bool | int | float | str):
         return node
-    array = np.asarray(node)
-    if array.dtype.hasobject or array.dtype.kind not in "biufcSU":
+    from asdf.tags.core import NDArrayType
+
+    array = node[...] if isinstance(node, NDArrayType) else node
+    if type(array) is not np.ndarray or array.dtype.kind not in "biufcSU":  # no units, no masks, no objects
         raise TypeError(f"{type(node).__name__} is not plain")
     arrays.append(array)
     return {_ARRAY: str(len(arrays) - 1)}

@@ -17,7 +17,8 @@ from tso3.io.exposure import read_observation
 from tso3.io.reader import Reader
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests without it
 from tso3.io.crfints import CrfintsWriter
 from tso3.io.exposure import read_observation
 from tso3.io.reader import Reader

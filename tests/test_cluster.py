@@ -5,16 +5,21 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import types
+from contextlib import suppress
 
+import psutil
 import pytest
 
 import tso3
 from compare_products import identical
-from tso3 import cluster_start
+from tso3 import cluster, cluster_client, cluster_start, cluster_worker, pipeline
 from tso3.cli import main
 from tso3.errors import ClusterError, InputError, OutputError, ParameterError, Tso3Error, Tso3Warning
 from tso3.progress import SilentProgress
@@ -29,16 +34,22 @@ from tso3 import lane, spectral_lane  # so that the first task finds everything 
 if "consume" not in globals():  # dask runs this twice
     consume = spectral_lane.SpectralRecipe.consume
 folder = pathlib.Path(os.environ["TSO3_TEST_KILL"])
+victim = folder.with_name("victim")
 
 def killed_once(recipe, block, gathered, rows):
     consume(recipe, block, gathered, rows)
+    if victim.exists():
+        os.kill(int(victim.read_text()), signal.SIGKILL)
     if folder.exists() and block.start >= gathered.segments.start + 3 and gathered.segments.first == 2:
         folder.rmdir()
         os.kill(os.getpid(), signal.SIGKILL)
 
 spectral_lane.SpectralRecipe.consume = killed_once
 """
-"""Loaded by the workers: as long as a folder exists, the process that reduces the third segment is killed in it."""
+"""
+Loaded by the workers: as long as a folder exists, the process that reduces the third segment is killed in it; or
+another one whose number is in a file.
+"""
 
 
 class Cluster:
@@ -46,6 +57,7 @@ class Cluster:
 
     def __init__(self, folder):
         self.fatal = folder / "fatal"
+        self.victim = folder / "victim"
         hook = folder / "killed_once.py"
         hook.write_text(KILLED_ONCE)
         self.log = (folder / "log").open("wb")
@@ -204,10 +216,14 @@ def test_warnings_of_workers_are_shown_once(running, spectra, tmp_path):
     assert sorted(result.warnings) == sorted(set(texts))
 
 
-def test_processes_of_this_machine_give_the_same(spectra, expected, tmp_path):
-    result = reduced(spectra, tmp_path, cluster="local:2", max_memory="400MiB")
+def test_processes_of_this_machine_give_the_same(spectra, expected, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    (temporary / ".tso3-1-0123abcd-local-workers.parts" / "left by one that was killed").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    result = reduced(spectra, tmp_path / "out", cluster="local:2", max_memory="400MiB")
     check_same(result, expected["spectra", "default"])
-    check_nothing_else(tmp_path, result)
+    check_nothing_else(tmp_path / "out", result)
+    assert not list(temporary.glob(".tso3*"))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +237,7 @@ def test_processes_of_this_machine_give_the_same(spectra, expected, tmp_path):
     ],
 )
 def test_what_is_no_cluster_is_one_line(options, message, spectra, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster_start, "_PATIENCE", 0.5)
+    monkeypatch.setattr(cluster_client, "_PATIENCE", 0.5)
     with pytest.raises(Tso3Error, match=message) as raised:
         reduced(spectra, tmp_path / "out", **options)
     assert isinstance(raised.value, (ClusterError, ParameterError))
@@ -229,10 +245,189 @@ def test_what_is_no_cluster_is_one_line(options, message, spectra, tmp_path, mon
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_tells_an_unreachable_scheduler(spectra, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cluster_start, "_PATIENCE", 0.5)
-    assert main(["run", str(spectra.association), "-o", str(tmp_path), "-q", "--scheduler", "tcp://127.0.0.1:9"]) == 2
-    assert capsys.readouterr().err.startswith("tso3: error: tcp://127.0.0.1:9: no scheduler")
+SAID = """
+import sys
+from tso3 import cluster_client
+from tso3.cli import main
+
+cluster_client._PATIENCE = 0.5
+inputs = sys.argv[2:]
+for address in sys.argv[1].split():
+    assert main(["run", *inputs, "-q", "--scheduler", address]) == 2
+    sys.stderr.flush()
+"""
+"""Calls the command with one address after the other."""
+
+
+def said_by_a_process(script, *arguments, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, cwd=folder, timeout=60
+    )
+    return done.stderr.splitlines()
+
+
+@pytest.fixture
+def strangers():
+    """Two servers that are no scheduler: one that says nothing, one that speaks HTTP."""
+    servers, kept = [], []
+
+    def serve(server, answer):
+        with suppress(OSError):
+            while True:
+                kept.append(server.accept()[0])
+                kept[-1].sendall(answer)
+
+    for answer in (b"", b"HTTP/1.0 400 Bad request\r\n\r\n"):
+        servers.append(socket.create_server(("127.0.0.1", 0)))
+        threading.Thread(target=serve, args=(servers[-1], answer), daemon=True).start()
+    yield [f"tcp://127.0.0.1:{server.getsockname()[1]}" for server in servers]
+    for each in [*servers, *kept]:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()
+
+
+def test_the_command_tells_in_one_line_what_is_no_scheduler(spectra, strangers, tmp_path):
+    known = {
+        "foo": "missing port",
+        "nothing://x": "unknown address scheme",
+        "tls://127.0.0.1:9": "no TLS keys",
+        "tcp://127.0.0.1:9": "no scheduler can be reached here",
+        strangers[0]: "something answers here, but not as a Dask scheduler",
+        strangers[1]: "something answers here, but not as a Dask scheduler",
+    }
+    started = time.monotonic()
+    lines = said_by_a_process(SAID, " ".join(known), spectra.association, folder=tmp_path)
+    assert len(lines) == len(known)
+    for line, (address, text) in zip(lines, known.items(), strict=True):
+        assert line.startswith(f"tso3: error: {address}: ")
+        assert text in line
+    assert time.monotonic() - started < 25  # a client that is not closed costs 20 s each
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_scheduler_for_several_observations_is_one_line(spectra, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cluster_client, "_PATIENCE", 0.5)
+    inputs = [str(spectra.association), str(images.association)]
+    assert main(["run", *inputs, "-o", str(tmp_path), "-q", "--scheduler", "tcp://127.0.0.1:9"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("tso3: error: tcp://127.0.0.1:9: no scheduler")
+
+
+def test_a_worker_in_place_of_the_scheduler_is_told(running):
+    with cluster_client.connected(running.address) as client:
+        worker = cluster_client.workers_of(client)[0]
+    with (
+        pytest.raises(ClusterError, match=f"{worker}: a Worker of Dask answers here"),
+        cluster_client.connected(worker),
+    ):
+        pass
+
+
+def test_a_client_that_fails_is_closed_at_once(running, monkeypatch):
+    from distributed import Client
+
+    async def refused(client, timeout=None):
+        raise ValueError("refused")
+
+    monkeypatch.setattr(Client, "_ensure_connected", refused)
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match="refused"), cluster_client.connected(running.address):
+        pass
+    assert time.monotonic() - started < 10
+
+
+def test_a_silent_worker_is_named(running, monkeypatch):
+    monkeypatch.setattr(cluster_client, "_PATIENCE", 1.0)
+    with cluster_client.connected(running.address) as client:
+        name, process = next(iter(client.run(os.getpid).items()))
+    os.kill(process, signal.SIGSTOP)
+    try:
+        expected = pytest.raises(ClusterError, match=f"no answer from the worker {name} in 1 s")
+        with expected, cluster_client.connected(running.address):
+            pass
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_a_scheduler_that_says_nothing_is_told_once():
+    shown = Noted()
+
+    class Silent:
+        status = "running"
+        scheduler = types.SimpleNamespace(address="tcp://here")
+
+        def sync(self, function, callback_timeout):
+            raise TimeoutError
+
+    here = cluster.Cluster(Silent(), None, (None, "a"))
+    told = here._look_after(shown, "")
+    assert here._look_after(shown, told) == told
+    assert shown.messages == ["tcp://here: the scheduler does not answer; waiting for it"]
+
+
+def test_a_worker_that_came_later_is_named_if_it_differs(running, spectra, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_client, "_check_workers", lambda client, address: None)
+    monkeypatch.setattr(cluster, "facts", lambda: cluster_worker.facts() | {"numpy": "99.0"})
+    with pytest.raises(ClusterError, match=r"^tcp://.*: the worker has numpy .* \(the run 99.0\); end it"):
+        reduced(spectra, tmp_path / "out", preset="archive", scheduler=running.address)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_without_tso3_is_told():
+    class Failed:
+        def result(self):
+            raise ModuleNotFoundError("No module named 'tso3'")
+
+    client = types.SimpleNamespace(scheduler=types.SimpleNamespace(address="tcp://here"))
+    with pytest.raises(ClusterError, match=r"tcp://here: a worker cannot use tso3 \(No module named 'tso3'\)"):
+        cluster.Cluster(client, None, (None, "a"))._result(Failed())
+
+
+def test_another_processor_is_warned_of_once(running, spectra, tmp_path, monkeypatch):
+    import llvmlite.binding
+
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_name", lambda: "another")
+    with pytest.warns(Tso3Warning) as told:
+        result = reduced(spectra, tmp_path, preset="archive", scheduler=running.address)
+    texts = [str(warning.message) for warning in told if "processor" in str(warning.message)]
+    assert len(texts) == 1
+    assert "than the run (another): numbers are those of one process to within rounding" in texts[0]
+    assert texts[0] in result.warnings
+
+
+def test_workers_that_ended_are_told_with_their_error(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("1 - distributed.nanny - ERROR - out of\tsorts\n1 - distributed.nanny - INFO - Closing\n")
+    assert cluster_start._last_error(log) == ": 1 - distributed.nanny - ERROR - out of sorts"
+    log.write_text("Traceback:\nModuleNotFoundError: No module named 'x'\n1 - distributed.nanny - INFO - Closing\n")
+    assert cluster_start._last_error(log) == ": ModuleNotFoundError: No module named 'x'"
+    log.write_text("1 - distributed.nanny - INFO - Closing\n")
+    assert cluster_start._last_error(log) == ""
+
+
+def test_a_group_is_killed_though_its_leader_has_ended():
+    started = subprocess.Popen(
+        ["sh", "-c", "sleep 60 >/dev/null & echo $!"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    other = psutil.Process(int(started.stdout.readline()))
+    assert started.wait() == 0
+    cluster_start._kill(started)
+    assert not other.is_running() or other.status() == psutil.STATUS_ZOMBIE
+    started.stdout.close()
+
+
+def test_an_empty_folder_of_a_run_that_failed_is_removed(spectra, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OutputError("failed", "here")
+
+    monkeypatch.setattr(pipeline, "run_lanes", fails)
+    (tmp_path / "known").mkdir()
+    for name in ("new", "known"):
+        with pytest.raises(OutputError, match="here: failed"):
+            reduced(spectra, tmp_path / name, preset="archive")
+    assert [path.name for path in tmp_path.iterdir()] == ["known"]
 
 
 def test_workers_with_another_version_are_refused(running, spectra, tmp_path, monkeypatch):
@@ -253,3 +448,21 @@ def test_errors_come_back_from_another_process_as_they_are(kind):
     assert type(error) is kind
     assert str(error) == "a.fits: found this"
     assert (error.found, error.where) == ("found this", "a.fits")
+
+
+LOST = """
+import sys
+from tso3.cli import main
+
+sys.exit(main(["run", *sys.argv[1:], "-q"]))
+"""
+
+
+def test_a_lost_scheduler_is_one_line(running, spectra, tmp_path):
+    """The last one: no other test can use the cluster after it."""
+    running.victim.write_text(str(running.processes[0].pid))
+    overrides = [f"--override-{kind}={path}" for kind, path in spectra.references.items()]
+    arguments = [spectra.association, "-o", tmp_path / "out", "--preset=archive", "--block-size=1", *overrides]
+    lines = said_by_a_process(LOST, *arguments, "--scheduler", running.address, folder=tmp_path)
+    assert lines == [f"tso3: error: {running.address}: the connection to the scheduler was lost"]
+    assert not list((tmp_path / "out").glob(".*"))

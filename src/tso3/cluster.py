@@ -22,7 +22,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tso3.cluster_worker import Done, work
+from tso3.cluster_client import LOST, workers_of
+from tso3.cluster_worker import Done, facts, work
 from tso3.crew import Task
 from tso3.errors import ClusterError, Tso3Warning
 from tso3.io.atomic import remove_leftovers
@@ -32,10 +33,7 @@ from tso3.io.x1dints import X1dintsWriter
 from tso3.progress import Progress
 from tso3.recipe import Limits, RowTarget, Segments
 
-__all__ = ["LOST", "Cluster"]
-
-LOST = (OSError, RuntimeError, CancelledError)
-"""What a connection raises that is no more."""
+__all__ = ["Cluster"]
 
 T = TypeVar("T", bound=Task)
 R = TypeVar("R")
@@ -125,7 +123,7 @@ class Cluster:
         """
         token = secrets.token_hex(4)
         path, topic = self._shared() / f"tasks-{token}", f"tso3-{token}"
-        _write(path, (function, list(tasks)))
+        _write(path, facts(), (function, list(tasks)))
         self._products.update(product for task in tasks for product in getattr(task, "products", ()))
         progress.start(stage, sum(task.total for task in tasks))
         tracker = _Tracker(tasks, progress)
@@ -153,12 +151,12 @@ class Cluster:
         for k, future in enumerate(futures):
             future.add_done_callback(lambda _, k=k: ready.put(k))
         left = len(futures)
-        alone = False
+        trouble = ""
         while left:
             try:
                 k = ready.get(timeout=1.0)
             except queue.Empty:
-                alone = self._look_after(progress, alone)
+                trouble = self._look_after(progress, trouble)
                 continue
             done = self._result(futures[k])
             futures[k] = None
@@ -177,22 +175,32 @@ class Cluster:
             ) from error
         except CancelledError as error:
             raise ClusterError("the connection to the scheduler was lost", self._address) from error
+        except ImportError as error:  # of the task itself; one within it comes as another error
+            raise ClusterError(
+                f"a worker cannot use tso3 ({error}); end it, or install tso3 there", self._address
+            ) from (error)
         return done
 
     @property
     def _address(self) -> str:
         return str(self._client.scheduler.address if self._client.scheduler else "cluster")
 
-    def _look_after(self, progress: Progress, alone: bool) -> bool:
-        """Raise if the cluster is gone; say once if it has no worker. Returns whether it has none."""
+    def _look_after(self, progress: Progress, told: str) -> str:
+        """Raise if the cluster is gone; say once what is waited for. Returns that: empty if it can go on."""
         if self._local is not None:
             self._local.check()
+            return ""
         if self._client.status not in ("running", "connecting", "newly-created"):
             raise ClusterError("the connection to the scheduler was lost", self._address)
-        none = self._local is None and not self._client.scheduler_info().get("workers")
-        if none and not alone:
-            progress.message(f"{self._address}: has no worker any more; waiting for one")
-        return none
+        try:
+            trouble = "" if workers_of(self._client) else "has no worker any more; waiting for one"
+        except TimeoutError:
+            trouble = "the scheduler does not answer; waiting for it"
+        except LOST:
+            return told  # it is being connected to again, or the next look finds it lost
+        if trouble and trouble != told:
+            progress.message(f"{self._address}: {trouble}")
+        return trouble
 
     def _shared(self) -> Path:
         """Return the folder that workers read, made when it is first needed."""
@@ -239,9 +247,11 @@ class _AbsolutePaths(pickle.Pickler):
         return (Path, (str(value.absolute()),)) if isinstance(value, Path) else NotImplemented
 
 
-def _write(path: Path, value: Any) -> None:
+def _write(path: Path, *values: Any) -> None:
+    """Write values one after the other, each of which can be read without the next."""
     buffer = io.BytesIO()
-    _AbsolutePaths(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    for value in values:
+        _AbsolutePaths(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     try:
         with path.open("xb") as file:
             file.write(buffer.getbuffer())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
@@ -16,19 +16,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tso3.cluster import LOST, Cluster
-from tso3.cluster_worker import facts
+from tso3.cluster import Cluster
+from tso3.cluster_client import GRACE, LOST, close, connected, quiet
 from tso3.crew import Crew, ThisProcess
-from tso3.errors import ClusterError, ParameterError
+from tso3.errors import ClusterError, ParameterError, Tso3Warning
+from tso3.io.scratch import scratch_folder
 from tso3.recipe import Limits
 
-__all__ = ["assembled", "check_choice"]
+__all__ = ["assembled", "check_choice", "check_scheduler"]
 
-_PATIENCE = 10.0
-"""Seconds for which a scheduler, and one worker of it, is waited for."""
-
-_GRACE = 5.0
-"""Seconds for which the end of workers of this machine is waited for."""
+_ERROR = re.compile(r" - (ERROR|CRITICAL) - |^[\w.]+Error\b")
+"""A line of a log of distributed that tells an error, or the last one of a traceback."""
 
 _FAILURES = 10
 """How often a segment is begun again when its worker dies, with workers of this machine."""
@@ -53,7 +51,7 @@ def check_choice(scheduler: str | None, cluster: str | None) -> int:
     Raises
     ------
     ParameterError
-        If both are given, or what is asked for is no number.
+        If both are given, the address is empty, or what is asked for is no number.
 
     Examples
     --------
@@ -63,12 +61,35 @@ def check_choice(scheduler: str | None, cluster: str | None) -> int:
     """
     if scheduler is not None and cluster is not None:
         raise ParameterError("was given together with a scheduler; give one of the two", "cluster")
+    if scheduler is not None and not scheduler.strip():
+        raise ParameterError("is empty; give the address of a scheduler, such as tcp://node1:8786", "scheduler")
     if cluster is None:
         return 0
     kind, _, number = cluster.partition(":")
     if kind != "local" or not number.isdecimal() or int(number) < 1:
         raise ParameterError(f"'{cluster}' is not local:N with a number N of at least 1, such as local:4", "cluster")
     return int(number)
+
+
+def check_scheduler(address: str) -> None:
+    """
+    Find what is wrong with a cluster, before the first of several observations begins.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler.
+
+    Raises
+    ------
+    ClusterError
+        As `assembled` raises it.
+    """
+    _imported()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Tso3Warning)  # told when the cluster is used
+        with connected(address):
+            pass
 
 
 @contextmanager
@@ -111,7 +132,7 @@ def assembled(
             yield stack.enter_context(Cluster(local.client, limits.shared(n_local), place, local))
         else:
             each = Limits(limits.max_memory, given_workers or 0, limits.block_size)
-            client = stack.enter_context(_connected(scheduler))
+            client = stack.enter_context(connected(scheduler))
             yield stack.enter_context(Cluster(client, each, place))
 
 
@@ -123,57 +144,6 @@ def _imported() -> None:
         raise ClusterError(f"needs the package distributed ({error}); install tso3[distributed]", "cluster") from error
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what distributed tells about lost connections from the display: what matters is told by errors."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="distributed")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """Give a client of a scheduler that has workers with the versions of this process."""
-    from distributed import Client
-
-    with _quiet():
-        try:
-            client = Client(address, timeout=_PATIENCE, set_as_default=False)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
-            raise ClusterError(
-                f"no scheduler can be reached here ({reason}); start one with dask scheduler", address
-            ) from error
-        try:
-            try:
-                client.wait_for_workers(1, timeout=_PATIENCE)
-            except TimeoutError as error:
-                raise ClusterError(f"has no worker; start some with dask worker {address}", address) from error
-            _check_versions(client, address)
-            yield client
-        finally:
-            client.close()
-
-
-def _check_versions(client: Any, address: str) -> None:
-    """Raise if a worker lacks tso3 or has other versions than this process."""
-    here = facts()
-    for worker, there in client.run(facts, on_error="return").items():
-        if not isinstance(there, dict):
-            raise ClusterError(f"the worker {worker} cannot use tso3 ({there}); install it there too", address)
-        odd = [
-            f"{name} {there.get(name)} (here {version})" for name, version in here.items() if there.get(name) != version
-        ]
-        if odd:
-            raise ClusterError(f"the worker {worker} has {', '.join(odd)}; install the same versions there", address)
-
-
 class _Local:
     """
     Worker processes of this machine, with a scheduler in this process.
@@ -182,9 +152,11 @@ class _Local:
     ----------
     n : int
         How many.
+    folder : Path
+        For what they write; removed by whoever gave it.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, folder: Path) -> None:
         import dask
         from distributed import Client, LocalCluster
 
@@ -198,12 +170,13 @@ class _Local:
                 silence_logs=logging.CRITICAL,
             )
         self.client = Client(self._cluster, set_as_default=False)
-        self._folder = Path(tempfile.mkdtemp(prefix="tso3-workers-"))
+        self._log = folder / "log"
+        self._ended = False
         options = ("--nthreads=1", "--no-dashboard", "--memory-limit=0", "--death-timeout=30", "--host=127.0.0.1")
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self._cluster.scheduler_address, *options]
-        with (self._folder / "log").open("wb") as log:
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, f"--nworkers={n}", f"--local-directory={self._folder}"],
+                [*command, f"--nworkers={n}", f"--local-directory={folder}"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -214,32 +187,46 @@ class _Local:
         """Raise if the workers have ended by themselves."""
         code = self._process.poll()
         if code is not None:
-            lines = (self._folder / "log").read_text(errors="replace").split("\n")
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "")[:160]
-            raise ClusterError(f"the worker processes have ended (exit code {code}): {last}", "cluster")
+            raise ClusterError(f"the worker processes have ended (exit code {code}){_last_error(self._log)}", "cluster")
 
     def end(self) -> None:
         """End all of it at once: whatever is still being done is of no use. Doing so twice does no harm."""
-        import psutil  # distributed needs it
-
-        if not self._folder.exists():
+        if self._ended:
             return
-        with suppress(psutil.NoSuchProcess):
-            started = psutil.Process(self._process.pid).children(recursive=True)
-            os.killpg(self._process.pid, signal.SIGKILL)
-            _wait_for(started)
-        self._process.wait()
+        self._ended = True
+        _kill(self._process)
+        close(self.client)
         with suppress(*LOST):
-            self.client.close(timeout=_GRACE)
-            self._cluster.close(timeout=_GRACE)
-        shutil.rmtree(self._folder, ignore_errors=True)
+            self._cluster.close(timeout=GRACE)
+
+
+def _last_error(log: Path) -> str:
+    """Return the last error that workers have logged, to be put at the end of a message; empty if there is none."""
+    lines = log.read_text(errors="replace").splitlines()
+    found = next((line for line in reversed(lines) if _ERROR.search(line)), None)
+    return "" if found is None else f": {' '.join(found.split())[:160]}"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the leader of a group of processes and all others of it, and wait until they have ended."""
+    import psutil  # distributed needs it
+
+    group = []
+    for each in psutil.process_iter():
+        with suppress(OSError):  # it has ended meanwhile
+            if os.getpgid(each.pid) == process.pid:
+                group.append(each)
+    with suppress(ProcessLookupError):  # a leader that has ended may leave others, or not
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _wait_for(group)
 
 
 def _wait_for(processes: Sequence[Any]) -> None:
     """Wait until processes have ended, so that their files are free."""
     import psutil
 
-    until = time.monotonic() + _GRACE
+    until = time.monotonic() + GRACE
     left = list(processes)
     while left and time.monotonic() < until:
         left = [p for p in left if p.is_running() and _status(p) != psutil.STATUS_ZOMBIE]
@@ -258,8 +245,9 @@ def _status(process: Any) -> str:
 @contextmanager
 def _local_workers(n: int) -> Iterator[_Local]:
     """Give workers of this machine; they start while the run is prepared."""
-    with _quiet():
-        local = _Local(n)
+    with quiet(), scratch_folder(Path(tempfile.gettempdir()), "local-workers") as folder:
+        folder.chmod(0o700)
+        local = _Local(n, folder)
         try:
             yield local
         finally:

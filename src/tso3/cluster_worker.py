@@ -15,7 +15,7 @@ from typing import Any
 
 from tso3.errors import ClusterError, Tso3Error, Tso3Warning
 
-__all__ = ["Done", "RunEnded", "facts", "work"]
+__all__ = ["Done", "RunEnded", "differences", "facts", "processor_warning", "work"]
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,74 @@ class RunEnded(Exception):
     """The run that asked for a task is no more: it was interrupted, or another task failed."""
 
 
+_PROCESSOR = "processor"
+
+
 def facts() -> dict[str, str]:
-    """Return the versions that must be the same in all processes of a run."""
+    """Return the versions that must be the same in all processes of a run, and the processor for which is compiled."""
+    import llvmlite.binding
     import numba
     import numpy
 
     import tso3
 
-    python = ".".join(platform.python_version_tuple()[:2])
-    return {"tso3": tso3.__version__, "Python": python, "numpy": numpy.__version__, "numba": numba.__version__}
+    return {
+        "tso3": tso3.__version__,
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "numpy": numpy.__version__,
+        "numba": numba.__version__,
+        _PROCESSOR: llvmlite.binding.get_host_cpu_name(),
+    }
+
+
+def differences(here: dict[str, str], there: dict[str, str]) -> str:
+    """
+    Return which versions of a worker are not those of the run.
+
+    Parameters
+    ----------
+    here, there : dict
+        `facts` of the run and of the worker.
+
+    Returns
+    -------
+    odd : str
+        Empty if none; another processor is no other version.
+
+    Examples
+    --------
+    >>> from tso3.cluster_worker import differences
+    >>> differences({"numpy": "2.1", "processor": "znver3"}, {"numpy": "2.0", "processor": "skylake"})
+    'numpy 2.0 (here 2.1)'
+    """
+    return ", ".join(
+        f"{name} {there.get(name)} (here {version})"
+        for name, version in here.items()
+        if name != _PROCESSOR and there.get(name) != version
+    )
+
+
+def processor_warning(here: dict[str, str], there: dict[str, str]) -> str:
+    """
+    Return what is to be said about the processor of a worker.
+
+    Parameters
+    ----------
+    here, there : dict
+        `facts` of the run and of the worker.
+
+    Returns
+    -------
+    text : str
+        Empty if it is that of the run.
+    """
+    one, other = here.get(_PROCESSOR), there.get(_PROCESSOR)
+    if one == other:
+        return ""
+    return (
+        f"a worker has another processor ({other}) than the run ({one}): numbers are those of one process to within"
+        " rounding, not bit for bit"
+    )
 
 
 def work(path: str, index: int, topic: str) -> Done:
@@ -57,7 +116,7 @@ def work(path: str, index: int, topic: str) -> Done:
     Parameters
     ----------
     path : str
-        File with the function and all tasks.
+        File with the `facts` of the run, then the function and all tasks.
     index : int
         Which task.
     topic : str
@@ -71,7 +130,8 @@ def work(path: str, index: int, topic: str) -> Done:
     Raises
     ------
     ClusterError
-        If the worker does not see the file.
+        If the worker does not see the file, or has other versions than the run: it may have come later than that was
+        checked for all.
     RunEnded
         If the file is removed in the meantime: nobody waits for the result.
     """
@@ -80,6 +140,10 @@ def work(path: str, index: int, topic: str) -> Done:
     worker = get_worker()
     try:
         with open(path, "rb") as file:
+            expected, here = pickle.load(file), facts()  # a dictionary of strings, which any version reads
+            odd = differences(expected, here)
+            if odd:
+                raise ClusterError(f"the worker has {odd.replace('(here', '(the run')}; end it", worker.address)
             function, tasks = pickle.load(file)
     except FileNotFoundError:
         raise ClusterError(
@@ -90,6 +154,9 @@ def work(path: str, index: int, topic: str) -> Done:
     threads = task.limits.workers or slots
     task = replace(task, limits=replace(task.limits, workers=threads).shared(slots))
     with _noted_warnings() as texts:
+        other = processor_warning(expected, here)
+        if other:
+            warnings.warn(other, Tso3Warning, stacklevel=2)
         try:
             result = function(task, _Report(worker, topic, index, Path(path)))
         except (Tso3Error, RunEnded):

@@ -242,8 +242,8 @@ def check_options(
     max_memory : str or int, optional
         Private memory.
     **others
-        Further options of it; of these ``times`` and ``bad_pixels`` must exist, and ``scheduler`` and ``cluster`` be
-        such that they can be asked for.
+        Further options of it; of these ``times`` and ``bad_pixels`` must exist, ``scheduler`` and ``cluster`` be such
+        that they can be asked for, and the scheduler have workers that can be used.
 
     Raises
     ------
@@ -276,3 +276,7 @@ def check_options(
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise OutputError("is a file, and the products need a folder; choose another folder", folder)
+    if others.get("scheduler") is not None:  # last, as it may take its time
+        from tso3.cluster_start import check_scheduler
+
+        check_scheduler(str(others["scheduler"]))

@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def run(
         given = overrides or {}
         references = in_use(observation, find_references(observation, given), given, settings, preset == "archive")
         _warn_if_idle(observation, settings)
-        with crew(Path(output_dir), observation.product_name) as present:
+        with _no_empty_folder(Path(output_dir)), crew(Path(output_dir), observation.product_name) as present:
             setting = Setting(
                 observation=observation,
                 folder=Path(output_dir),
@@ -334,6 +334,19 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot be made ({error.strerror}); choose another folder", folder) from error
+
+
+@contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove the folder of the products after an error, if the run made it and nothing is in it."""
+    new = not folder.exists()
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _peak_memory() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -40,29 +41,57 @@ def scratch_folder(folder: Path, product: str) -> Iterator[Path]:
         If the folder cannot be made.
     """
     new = not folder.exists()
-    scratch = folder / f".tso3-{os.getpid()}-{secrets.token_hex(4)}-{product}.parts"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder, product)
-        scratch.mkdir()
-        held = os.open(scratch, os.O_RDONLY)
+        scratch, held = _held_folder(folder, product)
     except OSError as error:
         raise refusal(error, folder) from error
     try:
-        with suppress(OSError):  # a file system that cannot lock keeps what a killed run leaves
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield scratch
     finally:
+        _remove(scratch)
         os.close(held)
-        shutil.rmtree(scratch, ignore_errors=True)
         if new:
             with suppress(OSError):
                 folder.rmdir()
 
 
+def _held_folder(folder: Path, product: str) -> tuple[Path, int]:
+    """Make a folder and lock it; anew if another run takes it for an abandoned one before it is locked."""
+    while True:
+        scratch = folder / f".tso3-{os.getpid()}-{secrets.token_hex(4)}-{product}.parts"
+        scratch.mkdir()
+        try:
+            held = os.open(scratch, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # it is being removed
+            os.close(held)
+            continue
+        except OSError:  # a file system that cannot lock: what a killed run leaves is kept, nothing is taken away
+            return scratch, held
+        if scratch.exists():
+            return scratch, held
+        os.close(held)
+
+
+def _remove(scratch: Path) -> None:
+    """Remove a folder in which other processes may just be making files: under another name they find it no more."""
+    ended = scratch.with_name(scratch.name.replace(".tso3-", ".tso3-0", 1))
+    try:
+        scratch.rename(ended)
+    except OSError:
+        ended = scratch
+    shutil.rmtree(ended, ignore_errors=True)
+
+
 def _remove_abandoned(folder: Path, product: str) -> None:
     """Remove the folders of killed runs of the same product."""
-    for left in folder.glob(f".tso3-*-{product}.parts"):
+    name = re.compile(rf"\.tso3-\d+-[0-9a-f]{{8}}-{re.escape(product)}\.parts")
+    for left in [path for path in folder.glob(".tso3-*.parts") if name.fullmatch(path.name)]:
         with suppress(OSError):
             held = os.open(left, os.O_RDONLY)
             try:

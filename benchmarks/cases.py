@@ -64,7 +64,7 @@ CASES: dict[str, Case] = {
     for case in (
         Case("bots", "NRS_BRIGHTOBJ", (32, 2048), 800, 30, 60, 2, _ONE_DETECTOR, _NO_BACKGROUND),
         Case("tsgrism64", "NRC_TSGRISM", (64, 2048), 800, 30, 50, **_GRISM),
-        Case("tsgrism256", "NRC_TSGRISM", (256, 2048), 150, 20, 40, **_GRISM),
+        Case("tsgrism256", "NRC_TSGRISM", (256, 2048), 150, 20, 40, simulate={"subarray": "SUBGRISM256"}, **_GRISM),
         Case("lrs", "MIR_LRS-SLITLESS", (416, 72), 400, 50, 80, parameters=_BACKGROUND),
         Case("soss", "NIS_SOSS", (256, 2048), 100, 20, 40, **_SOSS),
         Case("tsimage", "NRC_TSIMAGE", (64, 64), 1600, 12, 25),

@@ -61,11 +61,21 @@ def simulated(case: Case, folder: Path) -> Visit:
         }
         record.write_text(json.dumps(content))
     content = json.loads(record.read_text())
+    check_shape(case, Path(content["members"][0]))
     return Visit(
         Path(content["association"]),
         tuple(Path(path) for path in content["members"]),
         {kind: Path(path) for kind, path in content["references"].items() if kind in case.references},
     )
+
+
+def check_shape(case: Case, member: Path) -> None:
+    """Stop if the frames are not of the size that the case says."""
+    from astropy.io import fits
+
+    header = fits.getheader(member, "SCI")
+    if (header["NAXIS2"], header["NAXIS1"]) != case.shape:
+        raise SystemExit(f"{member} has {header['NAXIS2']} x {header['NAXIS1']} pixels, not those of {case.title}")
 
 
 def our_command(visit: Visit, case: Case, preset: str, output: Path, max_memory: str | None) -> list[str]:

@@ -68,6 +68,7 @@ class Cluster:
     def __init__(self, client: Any, limits: Limits, place: tuple[Path, str], local: Helpers | None = None) -> None:
         self.limits = limits
         self._client = client
+        self._address = str(client.scheduler.address)
         self._local = local
         self._folder, self._product = place
         self._stack = ExitStack()
@@ -121,6 +122,7 @@ class Cluster:
         ClusterError
             If the scheduler is lost, or too many workers died over one task.
         """
+        self._check_connection()
         token = secrets.token_hex(4)
         path, topic = self._shared() / f"tasks-{token}", f"tso3-{token}"
         _write(path, facts(), (function, list(tasks)))
@@ -139,7 +141,8 @@ class Cluster:
                     warnings.warn(text, Tso3Warning, stacklevel=3)
                 yield done.result
         finally:
-            with suppress(*LOST):
+            with suppress(ClusterError, *LOST):
+                self._check_connection()
                 self._client.cancel([future for future in futures if future is not None])
                 self._client.unsubscribe_topic(topic)
             path.unlink(missing_ok=True)
@@ -181,17 +184,18 @@ class Cluster:
             ) from (error)
         return done
 
-    @property
-    def _address(self) -> str:
-        return str(self._client.scheduler.address if self._client.scheduler else "cluster")
+    def _check_connection(self) -> None:
+        """Raise if the scheduler was lost, and connecting again has failed."""
+        if self._client.status not in ("running", "connecting", "newly-created"):
+            raise ClusterError("the connection to the scheduler was lost", self._address)
 
     def _look_after(self, progress: Progress, told: str) -> str:
         """Raise if the cluster is gone; say once what is waited for. Returns that: empty if it can go on."""
         if self._local is not None:
             self._local.check()
-            return ""
-        if self._client.status not in ("running", "connecting", "newly-created"):
-            raise ClusterError("the connection to the scheduler was lost", self._address)
+        self._check_connection()
+        if self._local is not None:
+            return ""  # its scheduler is this process, and workers that die are replaced
         try:
             trouble = "" if workers_of(self._client) else "has no worker any more; waiting for one"
         except TimeoutError:

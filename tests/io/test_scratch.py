@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from tso3.io.scratch import scratch_folder
@@ -58,10 +59,11 @@ def test_what_a_worker_makes_at_the_end_does_not_keep_the_folder(tmp_path, monke
     listed = os.scandir
 
     def late(where):
-        found = listed(where)
+        with listed(where) as entries:
+            found = list(entries)
         if scratch.exists():  # a worker makes a file by the name that it knows
             (scratch / "rows-late").touch()
-        return found
+        return nullcontext(found)
 
     with scratch_folder(tmp_path, "a") as scratch:
         (scratch / "rows-1").touch()

@@ -131,12 +131,12 @@ def _probe(address: str) -> None:
         return  # a scheduler of this process; keys that only the client can load
     _check_address(address)
     kind: list[str] = []
-    failure: list[BaseException] = []
+    failure: list[Exception] = []
 
     def look() -> None:
         try:
             kind.append(asyncio.run(_kind_of_server(address)))
-        except BaseException as error:  # noqa: BLE001 - no finite list: what answers may be anything, such as a web
+        except Exception as error:  # noqa: BLE001 - no finite list: what answers may be anything, such as a web
             # server whose first eight bytes are taken for a length of 3 EiB (MemoryError); all of it is told below
             failure.append(error)
 

@@ -341,9 +341,9 @@ def test_a_client_that_fails_is_closed_at_once(running, monkeypatch):
 
 
 def test_a_silent_worker_is_named(running, monkeypatch):
-    monkeypatch.setattr(cluster_client, "_PATIENCE", 1.0)
     with cluster_client.connected(running.address) as client:
         name, process = next(iter(client.run(os.getpid).items()))
+    monkeypatch.setattr(cluster_client, "_PATIENCE", 1.0)
     os.kill(process, signal.SIGSTOP)
     try:
         expected = pytest.raises(ClusterError, match=f"no answer from the worker {name} in 1 s")

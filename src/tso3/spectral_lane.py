@@ -57,8 +57,10 @@ class SpectralRecipe(Recipe):
         """Rows of the apertures and the backgrounds."""
         if not self.plans:
             return slice(0, 0)
-        if self.keep_err:
+        if self.replacement is not None:
             return slice(0, self.exposure.ny)
+        if self.frames is not None:
+            return self.frames.rows
         return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
 
     @property
@@ -172,9 +174,9 @@ class SpectralLane(Lane):
         if self.exposure.mode.exp_type != "NIS_SOSS" or not self.plans:
             return None
 
-        recipe, whole = self.recipe, slice(0, self.exposure.ny)
+        recipe = self.recipe
         stream = ExposureStream(
-            self.exposure, reader, self.outliers, used_rows=whole, keep_err=True, bad_pixels=self.bad_pixels
+            self.exposure, reader, self.outliers, used_rows=recipe.used_rows, keep_err=True, bad_pixels=self.bad_pixels
         )
 
         def read(start: int, stop: int, rows: slice) -> soss_frames.Flagged:
@@ -185,7 +187,7 @@ class SpectralLane(Lane):
             return block.data[:, rows], block.err[:, rows]
 
         parameters, workers = self.setting.parameters.extract_1d, self.setting.limits.workers
-        return soss_frames.prepare(self.exposure, parameters, read, workers)
+        return soss_frames.prepare(self.exposure, parameters, read, recipe.used_rows, workers)
 
     def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
         """Return the empty light curve of a spectrum, within the wavelength range of its own order."""

@@ -7,7 +7,7 @@ Orders are summed in boxes; light of a neighbouring order that falls into a box 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from tso3.core.soss_trace import column_centroids, is_isolated, smooth_shift
 from tso3.core.spectra import SpectrumHeader
 from tso3.errors import InputError, ParameterError, ReferenceFileError, Tso3Warning
 from tso3.io.dqflags import pixel_flags
+from tso3.io.memory import Arrays, code_digest, digest, remembered, versions
 from tso3.io.reader import Reader
 from tso3.io.soss_defaults import built_in_traces
 from tso3.io.soss_references import SossReference, TraceTable, read_pastasoss, read_spectrace, read_wavemap
@@ -245,6 +246,18 @@ def find_traces(
     return traces
 
 
+def _sampled(*arguments: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what `sample_by_column` gives; remembered, because scipy's splines take long to import."""
+
+    def compute() -> Arrays:
+        trace, wavelength = sample_by_column(*arguments)
+        return {"trace": trace, "wavelength": wavelength}
+
+    key = digest("sample_by_column", code_digest(sample_by_column), versions("numpy", "scipy"), arguments)
+    answer = remembered(key, compute)
+    return answer["trace"], answer["wavelength"]
+
+
 def _from_model(exposure: Exposure, reference: SossReference) -> tuple[SossTrace, ...]:
     """Return traces turned to where the pupil wheel was."""
     position = exposure.header("PWCPOS")
@@ -267,7 +280,7 @@ def _from_model(exposure: Exposure, reference: SossReference) -> tuple[SossTrace
         scaled = (offset - model.low[1]) / (model.high[1] - model.low[1])
         try:
             wavelength = wavelength_polynomial(model.coefficients, column, scaled)
-            sampled = sample_by_column(model.x[on], rows[on], wavelength, reference.grid, model.cutoff)
+            sampled = _sampled(model.x[on], rows[on], wavelength, reference.grid, int(model.cutoff))
         except ValueError as error:
             raise ReferenceFileError(
                 f"cannot be used for order {order}: {error}", reference.path or "built-in traces"

@@ -46,6 +46,8 @@ class SossFrames:
         Whether the clipped background is subtracted.
     linear : bool
         Whether variances are weighted linearly, in the total alone.
+    rows : slice
+        Rows of the images that extraction reads; nothing is done to the others. All, if the background is subtracted.
     bounds : tuple of (int, int)
         Integrations of each segment.
     masked : tuple of ndarray of bool, shape (ny, nx)
@@ -58,6 +60,7 @@ class SossFrames:
 
     subtract: bool
     linear: bool
+    rows: slice
     bounds: tuple[tuple[int, int], ...]
     masked: tuple[NDArray[np.bool_], ...]
     first: NDArray[np.int64]
@@ -83,7 +86,7 @@ class SossBlock(Block):
     total: NDArray[np.float32] | None = None
 
 
-def prepare(exposure: Exposure, parameters: Extract1D, read: Read, workers: int = 1) -> SossFrames | None:
+def prepare(exposure: Exposure, parameters: Extract1D, read: Read, rows: slice, workers: int = 1) -> SossFrames | None:
     """
     Return what is done to the images of an exposure, None if nothing is.
 
@@ -95,6 +98,8 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read, workers: int 
         The step's parameters.
     read : callable
         Reads flagged integrations; with ``soss_infill = median`` every segment is read once, in tiles of rows.
+    rows : slice
+        Rows that extraction reads.
     workers : int, optional
         Threads that do so.
 
@@ -107,18 +112,21 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read, workers: int 
     clipped = parameters.soss_background == "clipped"
     if not (infill or linear or clipped):
         return None
+    subtract = clipped and bool(parameters.subtract_background)
+    rows = slice(0, exposure.ny) if subtract else rows
     masked: list[NDArray[np.bool_]] = []
     parts: list[_Part] = []
     for start, stop in exposure.segment_bounds:
         never = reference_pixels(exposure, start)
         if infill:
-            parts += _fill_segment(exposure, (start, stop), read, never, workers)
+            parts += _fill_segment(exposure.nx, (start, stop), rows, read, never, workers)
         masked.append(never)
     integration, pixel, value, error = _joined(parts)
     order = np.lexsort((pixel, integration))
     return SossFrames(
-        subtract=clipped and bool(parameters.subtract_background),
+        subtract=subtract,
         linear=linear,
+        rows=rows,
         bounds=exposure.segment_bounds,
         masked=tuple(masked),
         first=np.searchsorted(integration[order], np.arange(exposure.n_int + 1)),
@@ -129,20 +137,20 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read, workers: int 
 
 
 def _fill_segment(
-    exposure: Exposure, bounds: tuple[int, int], read: Read, never: NDArray[np.bool_], workers: int
+    nx: int, bounds: tuple[int, int], rows: slice, read: Read, never: NDArray[np.bool_], workers: int
 ) -> list[_Part]:
     """Return what the missing samples of a segment are replaced by; mark in ``never`` the pixels without any valid."""
     start, stop = bounds
-    step = max(1, _TILE_BYTES // ((stop - start) * exposure.nx * _BYTES_PER_SAMPLE * workers))
+    step = max(1, _TILE_BYTES // ((stop - start) * nx * _BYTES_PER_SAMPLE * workers))
 
     def fill(low: int) -> _Part:
-        tile = slice(low, min(low + step, exposure.ny))
+        tile = slice(low, min(low + step, rows.stop))
         filled = fill_in_time(*read(start, stop, tile))
         never[tile] |= filled.never
-        return filled.integration + start, filled.pixel + low * exposure.nx, filled.value, filled.error
+        return filled.integration + start, filled.pixel + low * nx, filled.value, filled.error
 
     with ThreadPoolExecutor(workers, thread_name_prefix="tso3-soss") as pool:
-        return list(pool.map(fill, range(0, exposure.ny, step)))
+        return list(pool.map(fill, range(rows.start, rows.stop, step)))
 
 
 _Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
@@ -194,8 +202,8 @@ def run(frames: SossFrames, block: Block) -> SossBlock:
             data[k] -= level[k]
         data[k][frames.masked[segment]] = np.nan
         if total is not None:
-            np.multiply(err[k], err[k], out=total[k])
-            total[k][~np.isfinite(data[k])] = np.nan
+            np.multiply(err[k, frames.rows], err[k, frames.rows], out=total[k, frames.rows])
+            total[k, frames.rows][~np.isfinite(data[k, frames.rows])] = np.nan
     return SossBlock(block.start, data, err, block.dq, block.mask, **variances, level=level, total=total)
 
 

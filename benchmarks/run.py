@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -103,6 +104,12 @@ def peer_command(visit: Visit, case: Case, python: Path, output: Path, folder: P
     return [str(python), str(HERE / "peer.py"), str(path)]
 
 
+def settle(seconds: float) -> None:
+    """Let the disk finish what it has, and wait: one that has just taken some gigabytes is slower for a while."""
+    os.sync()
+    time.sleep(seconds)
+
+
 def one_run(program: str, visit: Visit, case: Case, folder: Path, options: argparse.Namespace) -> tuple[Measured, int]:
     """Run one program once in an empty folder; return what it cost and the bytes that it wrote."""
     output = folder / "out"
@@ -112,7 +119,7 @@ def one_run(program: str, visit: Visit, case: Case, folder: Path, options: argpa
         command = peer_command(visit, case, options.peer_python, output, folder)
     else:
         command = our_command(visit, case, program, output, options.max_memory)
-    os.sync()
+    settle(options.settle)
     result = measure(command, cwd=folder)
     if result.returncode != 0:
         raise SystemExit(f"{program} failed on {case.title}:\n{result.stderr[-3000:]}")
@@ -132,7 +139,7 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
     n_read = folder_bytes(visit.members)
     n_written = n_read
     for i in range(options.repeat + 1):  # the first round warms caches; the reference pipeline is too slow for it
-        os.sync()
+        settle(options.settle)
         seconds = copy_with_sync(visit.members, n_written, folder)
         copies += [seconds] if i else []
         for name in programs:
@@ -209,6 +216,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=1, help="rounds after the warm-up (default 1)")
     parser.add_argument("--peer-python", type=Path, help=f"interpreter that has jwst 3.0.0 (default: ${PEER_VARIABLE})")
     parser.add_argument("--max-memory", help="handed to tso3 run")
+    parser.add_argument("--settle", type=float, default=10.0, help="seconds before each run, for the disk (default 10)")
     parser.add_argument("--work-dir", type=Path, help="keeps the simulated visits (default: a temporary folder)")
     parser.add_argument("--no-save", action="store_true", help="leave benchmarks/results.* as they are")
     options = parser.parse_args(argv)

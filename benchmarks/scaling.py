@@ -91,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--peer-python", type=Path, help=f"interpreter that has jwst 3.0.0 (default: ${PEER_VARIABLE})")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--max-memory", help="handed to tso3 run")
+    parser.add_argument("--settle", type=float, default=5.0, help="seconds before each run, for the disk (default 5)")
     parser.add_argument("--work-dir", type=Path, help="keeps the simulated visits (default: a temporary folder)")
     parser.add_argument("--figure", type=Path, help="where the figure goes (PNG, SVG)")
     options = parser.parse_args(argv)

@@ -21,10 +21,13 @@ from pathlib import Path
 from cases import CASES
 from measure import measure
 from report import machine
-from run import our_command, simulated
+from run import our_command, settle, simulated
 
 RATE = 250
 """Samples per second."""
+
+SETTLE = 10.0
+"""Seconds for the disk before each run."""
 
 KINDS: tuple[tuple[str, str], ...] = (
     ("importing modules", r"_find_and_load"),
@@ -33,8 +36,8 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("writing", r"write_at|pwrite"),
     ("flagging outliers", r"steps/outlier_detection\.py|core/outliers\.py|core/median\.py"),
     ("survey and template", r"steps/survey\.py|steps/template\.py|core/template\.py|core/learning\.py"),
+    ("extraction, light curve, rows of spectra", r"consume \(|steps/extract_1d\.py|core/box"),
     ("converting byte order, marking bad samples", r"io/convert\.py|io/tiles\.py|reader\.py|stream\.py"),
-    ("extraction, light curve", r"in consume|consume \(|core/box|core/background|core/lightcurve"),
     ("headers, tables, ASDF trees", r"tso3/(io|steps|pipeline|intake|spectral_lane|lane|recipe|crew)"),
 )
 """Kinds of work, and what a stack that does it has in it; the first that fits counts."""
@@ -94,9 +97,11 @@ def main(argv: list[str] | None = None) -> int:
         scratch = Path(tempfile.mkdtemp(dir=temporary))
         command = our_command(visit, case, options.preset, folder / "out", None)
         measure(command, cwd=scratch)  # warms the page cache and compiles the kernels
+        settle(SETTLE)
         timed = measure(command, cwd=scratch)
         if timed.returncode:
             raise SystemExit(timed.stderr[-2000:])
+        settle(SETTLE)
         work = sampled(command, scratch)
         for path in (folder / "out").glob("*"):
             path.unlink()

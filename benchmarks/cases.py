@@ -68,7 +68,7 @@ CASES: dict[str, Case] = {
         Case("lrs", "MIR_LRS-SLITLESS", (416, 72), 400, 50, 80, parameters=_BACKGROUND),
         Case("soss", "NIS_SOSS", (256, 2048), 100, 20, 40, **_SOSS),
         Case("tsimage", "NRC_TSIMAGE", (64, 64), 1600, 12, 25),
-        Case("mirimage", "MIR_IMAGE", (72, 64), 1200, 8, 15),
+        Case("mirimage", "MIR_IMAGE", (64, 72), 1200, 8, 15),
         Case("bots-long", "NRS_BRIGHTOBJ", (32, 2048), 5000, 60, 100, 2, _ONE_DETECTOR, _NO_BACKGROUND),
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,15 +180,20 @@ class SpectralLane(Lane):
             self.exposure, reader, self.outliers, used_rows=recipe.used_rows, keep_err=True, bad_pixels=self.bad_pixels
         )
 
+        parameters, workers = self.setting.parameters.extract_1d, self.setting.limits.workers
+        if recipe.replacement is None:
+            return soss_frames.prepare(self.exposure, parameters, stream.flagged, recipe.used_rows, workers)
+
+        @lru_cache(maxsize=1)
+        def whole(start: int, stop: int) -> Block:
+            return recipe.replaced(stream.single(start, stop))
+
         def read(start: int, stop: int, rows: slice) -> soss_frames.Flagged:
-            if recipe.replacement is None:
-                return stream.flagged(start, stop, rows)
-            block = recipe.replaced(stream.single(start, stop))
+            block = whole(start, stop)
             assert block.err is not None
             return block.data[:, rows], block.err[:, rows]
 
-        parameters, workers = self.setting.parameters.extract_1d, self.setting.limits.workers
-        return soss_frames.prepare(self.exposure, parameters, read, recipe.used_rows, workers)
+        return soss_frames.prepare(self.exposure, parameters, read, recipe.used_rows)  # one thread: whole segments
 
     def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
         """Return the empty light curve of a spectrum, within the wavelength range of its own order."""

@@ -24,7 +24,7 @@ from tso3.parameters import Parameters
 from tso3.progress import Progress
 from tso3.recipe import Limits, Part, Recipe, Segments, reduce_part
 from tso3.result import DetectorView, ExposureSummary
-from tso3.steps import outlier_detection, survey
+from tso3.steps import outlier_detection, series, survey
 
 if TYPE_CHECKING:
     from tso3.io.reference_files import WavelengthRange
@@ -121,6 +121,8 @@ class Lane:
             )
             if wanted:
                 self._judge_by_template()
+            if self.outliers is not None and self.outliers.whole_series:
+                self.outliers = series.clipped(self.outliers, reader, bad_pixels, limits.workers, limits.max_memory)
             self.prepare(reader)
         self.counts = np.zeros(exposure.n_int, np.int64)
 
@@ -201,6 +203,7 @@ class Lane:
     def fixed_bytes(self) -> int:
         """Bytes that are kept for the whole exposure."""
         frames = 0 if self.model is None else 2
+        frames += 0 if self.outliers is None else len(self.outliers.series)
         if self.model is not None and self.model.template is not None:
             frames += 1 + len(self.model.template.images) // 2
         return frames * self.exposure.ny * self.exposure.nx * 8 + self.exposure.n_int * _NUMBERS_PER_INTEGRATION

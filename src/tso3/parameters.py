@@ -49,13 +49,15 @@ class OutlierDetection(StepParameters):
 
     skip: bool = False
     """Skip this step."""
-    method: Literal["template", "rolling_median"] = "template"
+    method: Literal["template", "sigma_clip", "rolling_median"] = "template"
     """What samples are compared with: the survey's image, changed as the star and the telescope change it, with noise
-    that is steady in time; or the median of the time window, with each sample's own ERR (the archive)."""
+    that is steady in time; the clipped median of the pixel's own time window (0: its whole series) and the scatter
+    about it; or the median of the time window, with each sample's own ERR (the archive)."""
     snr: Annotated[float, BeforeValidator(_first_number)] = Field(
         5.0, gt=0, allow_inf_nan=False, json_schema_extra={"unit": "ERR"}
     )
-    """Threshold in units of ERR; of the archive's "5.0 4.0" the first counts."""
+    """Threshold in units of ERR (sigma_clip: of the pixel's own scatter); of the archive's "5.0 4.0" the first
+    counts."""
     rolling_window_width: int = Field(25, ge=0, json_schema_extra={"unit": "integrations"})
     """Full width of the time window; 0, 1 or at least n_int: one static median of the whole span."""
     maxiters: int = Field(3, ge=1)

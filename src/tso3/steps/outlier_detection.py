@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tso3.core.median import window_bounds
 from tso3.core.outliers import OutlierResult, flag_outliers
+from tso3.core.sigma_clip import ClippedSeries, flag_by_scatter, flag_far
 from tso3.core.template import Template, TemplateFit, noise_of_integrations, subtract_terms
 from tso3.errors import ParameterError
 from tso3.io.dqflags import pixel_flags
@@ -94,6 +95,9 @@ class OutlierPlan:
         DQ bits that keep a sample out of the medians.
     judge : TemplateJudge or None
         With ``method = template``: what the integrations should look like; the windows then hold what is left of them.
+    series : tuple of (int, ClippedSeries)
+        With ``method = sigma_clip`` where the window is the whole span: first integration of each such span, and what
+        clipping leaves of its pixels.
     """
 
     parameters: OutlierDetection
@@ -102,6 +106,12 @@ class OutlierPlan:
     static: NDArray[np.bool_]
     bad_bits: int
     judge: TemplateJudge | None = None
+    series: tuple[tuple[int, ClippedSeries], ...] = ()
+
+    @property
+    def whole_series(self) -> bool:
+        """Whether samples are compared with the whole series of their pixel, clipped (`clipped`)."""
+        return self.parameters.method == "sigma_clip" and bool(self.static.any())
 
 
 def _bad_bits(good_bits: str | int | None) -> int:
@@ -172,6 +182,8 @@ def reach(plan: OutlierPlan, start: int, stop: int) -> tuple[int, int]:
     first, last : int
         Half-open range that contains them and all their windows.
     """
+    if plan.parameters.method == "sigma_clip" and plan.static[start]:
+        return start, stop
     first = min(start, int(plan.lo[start:stop].min()))
     last = max(stop, int(plan.hi[start:stop].max()))
     return first, last
@@ -193,6 +205,8 @@ def left_out(plan: OutlierPlan, start: int) -> LeftOut:
     rule : LeftOut
         As the presets differ: a static median of the archive leaves out NaN alone, its rolling one no bad ERR.
     """
+    if plan.parameters.method == "sigma_clip":
+        return LeftOut(plan.bad_bits, all_bad=True)
     if plan.static[start] and not plan.parameters.static_masked:
         return LeftOut(0, all_bad=False)
     return LeftOut(plan.bad_bits, all_bad=plan.parameters.nan_policy != "propagate")
@@ -231,9 +245,11 @@ def run(
     """
     data, err, no_part = stack
     tile = slice(None) if rows is None else rows
+    parameters = plan.parameters
+    if parameters.method == "sigma_clip":
+        return _by_scatter(plan, data, no_part, (first, start, stop), tile)
     if plan.judge is not None:
         _to_residuals(plan.judge, data, err, first, tile)
-    parameters = plan.parameters
     static = bool(plan.static[start])
     propagate = parameters.nan_policy == "propagate"
     result = flag_outliers(
@@ -254,6 +270,37 @@ def run(
     if plan.judge is not None and result.median is not None:
         subtract_terms(plan.judge.template.images[:, tile], -plan.judge.coefficients[start:stop], result.median)
     return result
+
+
+def _by_scatter(
+    plan: OutlierPlan,
+    data: NDArray[np.float32],
+    no_part: NDArray[np.bool_],
+    span: tuple[int, int, int],
+    tile: slice,
+) -> OutlierResult:
+    """Return the outliers of a run of integrations by the scatter of each pixel; ``span`` is first, start, stop."""
+    first, start, stop = span
+    parameters = plan.parameters
+    if plan.static[start]:
+        own = slice(start - first, stop - first)
+        whole = next(series for begin, series in reversed(plan.series) if begin <= start)
+        part = ClippedSeries(whole.centre[tile], whole.scatter[tile])
+        return flag_far(
+            data[own], no_part[own], part, snr=parameters.snr, keep_median=parameters.save_intermediate_results
+        )
+    return flag_by_scatter(
+        data,
+        no_part,
+        plan.lo[first : first + len(data)] - first,
+        plan.hi[first : first + len(data)] - first,
+        snr=parameters.snr,
+        maxiters=parameters.maxiters,
+        min_valid=parameters.min_valid,
+        start=start - first,
+        stop=stop - first,
+        keep_median=parameters.save_intermediate_results,
+    )
 
 
 def _to_residuals(

@@ -160,8 +160,12 @@ def flag_by_scatter(
         True where a sample is bad: it takes no part, and is no outlier.
     lo, hi : array_like of int, shape (n_int,)
         Window of each integration; those outside ``start:stop`` are not used.
-    snr, maxiters, min_valid
-        As in `clip_series`.
+    snr : float
+        As in `clip_series`, like the next two.
+    maxiters : int, optional
+        Most medians.
+    min_valid : int, optional
+        Fewest samples.
     start, stop : int, optional
         Integrations of the stack that results are wanted for; by default all.
     keep_median : bool, optional

@@ -55,6 +55,17 @@ def test_memory_of_the_cut_does_not_depend_on_the_number_of_integrations():
     assert many.memory <= 2**30
 
 
+def test_without_neighbours_blocks_are_small_and_whole():
+    soss = Footprint(
+        256, 2048, used_rows=256, read_bytes=24, halo_bytes=12, kept_bytes=25, result_bytes=0, fixed_bytes=0
+    )
+    alone = plan_blocks([(0, 50), (50, 100)], soss, lambda start, stop: 0, max_memory=2**30, workers=2)
+    assert alone.tiles == (slice(0, 256),)
+    assert {stop - start for start, stop in alone.blocks} == {5}
+    asked = plan_blocks([(0, 50), (50, 100)], soss, lambda start, stop: 0, max_memory=2**30, workers=2, block_size=50)
+    assert asked.blocks == ((0, 50), (50, 100))
+
+
 def test_too_little_memory_says_what_would_do():
     with pytest.raises(ParameterError, match=r"allow at least \d+ MiB"):
         plan_blocks([(0, 300)], footprint(), halo, max_memory=2**20, workers=2)

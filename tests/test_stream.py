@@ -13,6 +13,7 @@ from tso3.io.exposure import read_observation
 from tso3.io.reader import Reader
 from tso3.parameters import preset
 from tso3.steps import outlier_detection, survey
+from tso3.steps.known_outliers import OutlierNotes
 from tso3.stream import ExposureStream
 
 N_INT, NY, NX = 61, 7, 33
@@ -65,7 +66,9 @@ def exposure(stack, tmp_path_factory):
         return read_observation([folder / "*.fits"]).exposures[0]
 
 
-def run(exposure, parameters, *, block_size=None, workers=1, memory=2**28, used=slice(None), bad_pixels=None):
+def run(
+    exposure, parameters, *, block_size=None, workers=1, memory=2**28, used=slice(None), bad_pixels=None, known=None
+):
     kept = {name: np.full((N_INT, NY, NX), 7, "f4") for name in ("data", "var_flat")}
     kept["mask"] = np.zeros((N_INT, NY, NX), bool)
     low, high, _ = used.indices(NY)
@@ -79,7 +82,7 @@ def run(exposure, parameters, *, block_size=None, workers=1, memory=2**28, used=
         reader = files.enter_context(Reader(exposure))
         plan = outlier_detection.prepare(exposure, parameters.outlier_detection)
         stream = ExposureStream(
-            exposure, reader, plan, used_rows=used, keep_err=False, writer=writer, bad_pixels=bad_pixels
+            exposure, reader, plan, used_rows=used, keep_err=False, writer=writer, bad_pixels=bad_pixels, known=known
         )
         cut = stream.plan(memory, workers, block_size=block_size, result_bytes=0, fixed_bytes=0)
         stream.run(cut, consume)
@@ -144,6 +147,27 @@ def test_the_users_bad_pixels_are_bad_everywhere(exposure):
     assert np.isnan(planes["SCI"][:, 1, 20]).all()
     assert kept["mask"][:, 1, 20].all()
     assert ((planes["DQ"][:, 1, 20].astype("i8") + 2**31) & 17 == 1).all()
+
+
+@pytest.mark.parametrize("name", ["default", "archive"])
+def test_outliers_that_an_earlier_pass_noted_are_marked_again(exposure, name):
+    parameters = preset(name)
+    whole = run(exposure, parameters)
+    notes = OutlierNotes((N_INT, NY, NX))
+    with Reader(exposure) as reader:
+        plan = outlier_detection.prepare(exposure, parameters.outlier_detection)
+        stream = ExposureStream(exposure, reader, plan, used_rows=slice(None), keep_err=True)
+        for start, stop in exposure.segment_bounds:
+            for rows in (slice(3, 7), slice(0, 3)):
+                data, _ = stream.flagged(start, stop, rows, notes)
+                np.testing.assert_array_equal(data, whole[1]["data"][start:stop, rows])
+    known = notes.known()
+    assert known.pixel.size == whole[2].n_outlier.sum() > 50
+    assert known.nbytes == known.pixel.size * 4 + (N_INT + 1) * 8
+    other = run(exposure, parameters, known=known, block_size=9, workers=2)
+    for plane, array in whole[0].items():
+        np.testing.assert_array_equal(array.view("u4"), other[0][plane].view("u4"))
+    np.testing.assert_array_equal(whole[2].n_outlier, other[2].n_outlier)
 
 
 def test_the_median_is_handed_on_when_asked_for(stack, exposure):

@@ -30,6 +30,8 @@ _TILE_BYTES_AIM = 128 * 2**20
 _LEAST_WHOLE = 32
 _WHOLE_FRAMES_AIM = 192 * 2**20
 """Up to so many bytes, a tile is a whole block: its planes are read and written by one call each."""
+_ALONE_AIM = 64 * 2**20
+"""The same where no integration needs its neighbours: nothing is gained by larger blocks then."""
 
 
 def available_workers() -> int:
@@ -193,13 +195,16 @@ def plan_blocks(
         If not even single rows of small blocks fit; the message says what would.
     """
     longest = max(last - first for first, last in bounds)
-    sizes = [min(block_size, longest)] if block_size is not None else _sizes_to_try(longest, footprint)
+    alone = block_size is None and all(halo_of(first, first + 1) == 0 for first, _ in bounds)
+    enough = _ALONE_AIM // footprint.tile(footprint.ny, 1, 0) if alone else longest
+    sizes = _sizes_to_try(max(1, min(longest, enough)), footprint) if block_size is None else [min(block_size, longest)]
+    fewest = min(_LEAST_WHOLE, sizes[0] if alone else longest)
     least = None
     for n_workers in range(workers, 0, -1):
         cuts = [_tried(bounds, size, footprint, halo_of) for size in sizes]
         for blocks, size, per_row in cuts:
             whole = _whole_frames(blocks, footprint, (size, per_row), max_memory, n_workers)
-            if whole is not None and size >= min(_LEAST_WHOLE, longest):
+            if whole is not None and size >= fewest:
                 return whole
         for blocks, size, per_row in cuts:
             in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1

@@ -22,6 +22,7 @@ from tso3.io.exposure import Exposure
 from tso3.io.exposure_products import ExposureProducts
 from tso3.io.reader import Reader
 from tso3.progress import Progress
+from tso3.steps.known_outliers import KnownOutliers
 from tso3.steps.outlier_detection import OutlierPlan
 from tso3.stream import ExposureStream
 
@@ -133,12 +134,15 @@ class Recipe:
         Pixels that the user calls bad.
     fixed_bytes : int
         Bytes that are kept for the whole exposure.
+    known : KnownOutliers or None
+        All outliers, where preparing has found them already.
     """
 
     exposure: Exposure
     outliers: OutlierPlan | None
     bad_pixels: NDArray[np.bool_] | None
     fixed_bytes: int
+    known: KnownOutliers | None = None
 
     @property
     def used_rows(self) -> slice:
@@ -173,6 +177,7 @@ class Recipe:
             keep_err=self.keep_err,
             bad_pixels=self.bad_pixels,
             writer=writer,
+            known=self.known,
         )
 
 

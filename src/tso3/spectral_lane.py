@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tso3.io.reader import Reader
 from tso3.lane import Lane, mean
 from tso3.recipe import Recipe, Rows, Segments
 from tso3.steps import extract_1d, pixel_replace, soss_frames, white_light
+from tso3.steps.known_outliers import OutlierNotes
 from tso3.stream import ExposureStream
 
 if TYPE_CHECKING:
@@ -118,6 +119,21 @@ class Curves:
         return tuple(curve.part(self.segments.start, self.segments.stop) for curve in self.curves)
 
 
+def _replaced(recipe: SpectralRecipe, stream: ExposureStream) -> soss_frames.Read:
+    """Return what reads rows of whole segments whose bad pixels were replaced; the last segment is kept."""
+
+    @lru_cache(maxsize=1)
+    def whole(start: int, stop: int) -> Block:
+        return recipe.replaced(stream.single(start, stop))
+
+    def read(start: int, stop: int, rows: slice) -> soss_frames.Flagged:
+        block = whole(start, stop)
+        assert block.err is not None
+        return block.data[:, rows], block.err[:, rows]
+
+    return read
+
+
 class SpectralLane(Lane):
     """
     An exposure that ends in spectra and white light.
@@ -147,7 +163,7 @@ class SpectralLane(Lane):
         plans = extract_1d.prepare(self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom)
         replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, plans)
         self.recipe = recipe = replace(self.recipe, plans=plans, replacement=replacement)
-        self.recipe = recipe = replace(recipe, frames=self._frames(reader))
+        self.recipe = recipe = self._with_frames(recipe, reader)
         if any(plan.needs_first for plan in plans):
             stream = recipe.stream(reader)
             starts = enumerate(start for start, _ in self.exposure.segment_bounds)
@@ -170,30 +186,33 @@ class SpectralLane(Lane):
         for curve, part in zip(self.curves, gathered, strict=True):
             curve.put(part)
 
-    def _frames(self, reader: Reader) -> soss_frames.SossFrames | None:
+    def _with_frames(self, recipe: SpectralRecipe, reader: Reader) -> SpectralRecipe:
         """Look at whole segments of SOSS where the parameters ask for what the archive does to its images."""
         if self.exposure.mode.exp_type != "NIS_SOSS" or not self.plans:
-            return None
-
-        recipe = self.recipe
+            return recipe
+        parameters, workers = self.setting.parameters.extract_1d, self.setting.limits.workers
         stream = ExposureStream(
             self.exposure, reader, self.outliers, used_rows=recipe.used_rows, keep_err=True, bad_pixels=self.bad_pixels
         )
+        if recipe.replacement is not None:
+            read = _replaced(recipe, stream)  # whole segments, so one thread
+            return replace(recipe, frames=soss_frames.prepare(self.exposure, parameters, read, recipe.used_rows))
+        notes = self._notes()
+        read = partial(stream.flagged, notes=notes)
+        frames = soss_frames.prepare(
+            self.exposure, parameters, read, recipe.used_rows, workers, every_row=notes is not None
+        )
+        known = None if notes is None else notes.known()
+        kept = recipe.fixed_bytes + sum(part.nbytes for part in (frames, known) if part is not None)
+        return replace(recipe, frames=frames, known=known, fixed_bytes=kept)
 
-        parameters, workers = self.setting.parameters.extract_1d, self.setting.limits.workers
-        if recipe.replacement is None:
-            return soss_frames.prepare(self.exposure, parameters, stream.flagged, recipe.used_rows, workers)
-
-        @lru_cache(maxsize=1)
-        def whole(start: int, stop: int) -> Block:
-            return recipe.replaced(stream.single(start, stop))
-
-        def read(start: int, stop: int, rows: slice) -> soss_frames.Flagged:
-            block = whole(start, stop)
-            assert block.err is not None
-            return block.data[:, rows], block.err[:, rows]
-
-        return soss_frames.prepare(self.exposure, parameters, read, recipe.used_rows)  # one thread: whole segments
+    def _notes(self) -> OutlierNotes | None:
+        """Return what takes the outliers that are found while whole segments of SOSS are read, if that serves."""
+        if self.setting.parameters.extract_1d.soss_infill != "median" or self.outliers is None:
+            return None
+        if self.outliers.parameters.save_intermediate_results:  # medians are written when they are made
+            return None
+        return OutlierNotes((self.exposure.n_int, self.exposure.ny, self.exposure.nx))
 
     def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
         """Return the empty light curve of a spectrum, within the wavelength range of its own order."""

@@ -22,6 +22,7 @@ from tso3.io.exposure import Exposure
 from tso3.io.reader import RawPlanes, Reader
 from tso3.io.tiles import Place, mark_rows, ready_rows
 from tso3.steps import outlier_detection
+from tso3.steps.known_outliers import KnownOutliers, OutlierNotes
 
 __all__ = ["ExposureStream", "PlaneWriter", "StreamCounts"]
 
@@ -141,6 +142,8 @@ class ExposureStream:
         Pixels that the user calls bad.
     writer : PlaneWriter, optional
         Takes the planes with the new flags.
+    known : KnownOutliers, optional
+        From an earlier pass: they are marked, and none are looked for.
     """
 
     def __init__(
@@ -153,10 +156,12 @@ class ExposureStream:
         keep_err: bool,
         bad_pixels: NDArray[np.bool_] | None = None,
         writer: PlaneWriter | None = None,
+        known: KnownOutliers | None = None,
     ) -> None:
         self.exposure = exposure
         self.reader = reader
-        self.outliers = outliers
+        self.outliers = outliers if known is None else None
+        self.known = known
         self.bad_pixels = bad_pixels
         self.writer = writer
         self.variances = tuple(name for name in _VARIANCES if name in exposure.planes)
@@ -242,23 +247,31 @@ class ExposureStream:
             self._run_tile(state, slice(low, min(low + rows, self.used[1])), dry=True)
         return state.block()
 
-    def flagged(self, start: int, stop: int, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def flagged(
+        self, start: int, stop: int, rows: slice, notes: OutlierNotes | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """
         Return values and errors of some rows, NaN where a sample is bad or an outlier; nothing is written or counted.
 
-        They are views of buffers that the next call in the same thread uses again.
+        They are views of buffers that the next call in the same thread uses again. ``notes`` takes the outliers.
         """
         shape = (stop - start, rows.stop - rows.start, self.exposure.nx)
         data, err = (self._scratch.get(f"flagged {name}", shape, np.float32) for name in ("data", "err"))
         state = _OpenBlock(start, stop, {"data": data, "err": err})
-        self._run_tile(state, rows, dry=True, used=(rows.start, rows.stop, rows.start))
+        self._run_tile(state, rows, dry=True, used=(rows.start, rows.stop, rows.start), notes=notes)
         return data, err
 
     def _open(self, start: int, stop: int) -> _OpenBlock:
         return _OpenBlock(start, stop, self._pool.take(self.exposure.ny, self.exposure.nx))
 
     def _run_tile(
-        self, state: _OpenBlock, rows: slice, *, dry: bool = False, used: tuple[int, int, int] | None = None
+        self,
+        state: _OpenBlock,
+        rows: slice,
+        *,
+        dry: bool = False,
+        used: tuple[int, int, int] | None = None,
+        notes: OutlierNotes | None = None,
     ) -> None:
         start, stop = state.start, state.stop
         first, last = self.reach(start, stop)
@@ -268,6 +281,9 @@ class ExposureStream:
         n_flagged = np.zeros(stop - start, np.int64)
         for place in self._parts(rows, last - first):
             outlier = None
+            if self.known is not None:
+                outlier = self.known.marked(start, stop, place)
+                n_flagged += outlier.sum(axis=(1, 2))
             if self.outliers is not None:
                 found = self._find_outliers(self.outliers, raw, place, (first, start, stop))
                 outlier = found.outlier
@@ -275,6 +291,8 @@ class ExposureStream:
                 if found.median is not None and self.writer is not None and not dry:
                     here = slice(place.row, place.row + place.high - place.low)
                     self.writer.write_median(start, stop, found.median, here)
+                if notes is not None:
+                    notes.add(start, place, outlier)
             wanted = (*self.used, 0) if used is None else used
             mark_rows(own_raw, place, outlier, self.bad_pixels, state.arrays, wanted, top_bit=self.top_bit)
         if dry:

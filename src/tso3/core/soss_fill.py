@@ -65,28 +65,49 @@ def fill_in_time(data: NDArray[np.float32], err: NDArray[np.float32]) -> FilledS
     >>> filled.integration, filled.value, filled.error
     (array([2]), array([2.], dtype=float32), array([10.], dtype=float32))
     """
-    from scipy.ndimage import median_filter
-
     n_int, shape = data.shape[0], data.shape[1:]
     flat, flat_err = data.reshape(n_int, -1), err.reshape(n_int, -1)
-    missing = ~(np.isfinite(flat) & np.isfinite(flat_err))
-    never = missing.all(axis=0)
-    pixels = np.flatnonzero(missing.any(axis=0) & ~never)
+    missing = ~np.isfinite(flat)
+    missing |= ~np.isfinite(flat_err)
+    n_missing = missing.sum(axis=0)
+    never = n_missing == n_int
+    pixels = np.flatnonzero((n_missing > 0) & ~never)
     stack, errors, lacking = flat[:, pixels], flat_err[:, pixels], missing[:, pixels]
     unknown = ~np.isfinite(stack)
-    level = np.nanmedian(np.where(unknown, np.nan, stack), axis=0) if pixels.size else np.zeros(0, np.float32)
-    whole = np.where(unknown, level, stack).astype(np.float32)
-    smooth = median_filter(whole, size=(min(n_int, _WINDOW), 1)) if pixels.size else whole
-    error = np.nanmedian(errors, axis=0) if pixels.size else np.zeros(0, np.float32)
+    whole = np.where(unknown, _middle(np.where(unknown, np.nan, stack)), stack)
+    error = _middle(errors)
     integration, column = np.nonzero(lacking)
-    value = np.where(unknown, smooth, stack)[integration, column]
+    value = stack[integration, column]
+    lost = unknown[integration, column]
+    value[lost] = _running_median(whole, integration[lost], column[lost])
     return FilledSamples(
         integration.astype(np.int64),
         pixels[column].astype(np.int64),
-        value.astype(np.float32),
-        (error[column] * _ERROR_FACTOR).astype(np.float32),
-        np.asarray(never).reshape(shape),
+        value,
+        error[column] * _ERROR_FACTOR,
+        never.reshape(shape),
     )
+
+
+def _middle(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the median of every column, NaN left out; NaN where there is nothing else."""
+    ordered = np.sort(values, axis=0)  # NaN last
+    n = len(values) - np.isnan(values).sum(axis=0)
+    columns = np.arange(values.shape[1])
+    upper = ordered[np.minimum(n // 2, len(values) - 1), columns]
+    lower = ordered[np.maximum(n - 1, 0) // 2, columns]
+    return np.where(n > 0, (lower + upper) / np.float32(2.0), np.float32(np.nan))
+
+
+def _running_median(
+    whole: NDArray[np.float32], integration: NDArray[np.int64], column: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the median in time about some samples; the stack is reflected at its ends."""
+    n_int = len(whole)
+    size = min(n_int, _WINDOW)
+    at = integration[:, np.newaxis] + np.arange(size) - size // 2
+    at = np.where(at < 0, -1 - at, np.where(at >= n_int, 2 * n_int - 1 - at, at))
+    return np.asarray(np.partition(whole[at, column[:, np.newaxis]], size // 2, axis=1)[:, size // 2])
 
 
 def clipped_background(image: NDArray[np.float32], masked: NDArray[np.bool_]) -> NDArray[np.float32]:

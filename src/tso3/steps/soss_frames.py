@@ -7,7 +7,7 @@ Each choice is a parameter of extract_1d: ``soss_infill``, ``soss_background`` a
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SossBlock", "SossFrames", "finished", "prepare", "run"]
 
-_TILE_BYTES = 96 * 2**20
+_TILE_BYTES = 16 * 2**20
 _BYTES_PER_SAMPLE = 40
 
 Flagged = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -68,6 +68,12 @@ class SossFrames:
     value: NDArray[np.float32]
     error: NDArray[np.float32]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they need."""
+        arrays = (*self.masked, self.first, self.pixel, self.value, self.error)
+        return sum(array.nbytes for array in arrays)
+
 
 @dataclass(frozen=True)
 class SossBlock(Block):
@@ -86,7 +92,9 @@ class SossBlock(Block):
     total: NDArray[np.float32] | None = None
 
 
-def prepare(exposure: Exposure, parameters: Extract1D, read: Read, rows: slice, workers: int = 1) -> SossFrames | None:
+def prepare(
+    exposure: Exposure, parameters: Extract1D, read: Read, rows: slice, workers: int = 1, *, every_row: bool = False
+) -> SossFrames | None:
     """
     Return what is done to the images of an exposure, None if nothing is.
 
@@ -102,6 +110,8 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read, rows: slice, 
         Rows that extraction reads.
     workers : int, optional
         Threads that do so.
+    every_row : bool, optional
+        Read the other rows as well, for the sake of whoever listens; nothing is filled there.
 
     Returns
     -------
@@ -116,11 +126,12 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read, rows: slice, 
     rows = slice(0, exposure.ny) if subtract else rows
     masked: list[NDArray[np.bool_]] = []
     parts: list[_Part] = []
-    for start, stop in exposure.segment_bounds:
-        never = reference_pixels(exposure, start)
-        if infill:
-            parts += _fill_segment(exposure.nx, (start, stop), rows, read, never, workers)
-        masked.append(never)
+    with ThreadPoolExecutor(workers, thread_name_prefix="tso3-soss") as pool:
+        for start, stop in exposure.segment_bounds:
+            never = reference_pixels(exposure, start)
+            if infill:
+                parts += _fill_segment((start, stop), rows, read, never, pool, every_row=every_row)
+            masked.append(never)
     integration, pixel, value, error = _joined(parts)
     order = np.lexsort((pixel, integration))
     return SossFrames(
@@ -137,20 +148,24 @@ def prepare(exposure: Exposure, parameters: Extract1D, read: Read, rows: slice, 
 
 
 def _fill_segment(
-    nx: int, bounds: tuple[int, int], rows: slice, read: Read, never: NDArray[np.bool_], workers: int
+    bounds: tuple[int, int], rows: slice, read: Read, never: NDArray[np.bool_], pool: Executor, *, every_row: bool
 ) -> list[_Part]:
     """Return what the missing samples of a segment are replaced by; mark in ``never`` the pixels without any valid."""
     start, stop = bounds
-    step = max(1, _TILE_BYTES // ((stop - start) * nx * _BYTES_PER_SAMPLE * workers))
+    ny, nx = never.shape
+    step = max(1, _TILE_BYTES // ((stop - start) * nx * _BYTES_PER_SAMPLE))
 
-    def fill(low: int) -> _Part:
-        tile = slice(low, min(low + step, rows.stop))
-        filled = fill_in_time(*read(start, stop, tile))
+    def fill(tile: slice) -> list[_Part]:
+        data, err = read(start, stop, tile)
+        if not (rows.start <= tile.start and tile.stop <= rows.stop):
+            return []
+        filled = fill_in_time(data, err)
         never[tile] |= filled.never
-        return filled.integration + start, filled.pixel + low * nx, filled.value, filled.error
+        return [(filled.integration + start, filled.pixel + tile.start * nx, filled.value, filled.error)]
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="tso3-soss") as pool:
-        return list(pool.map(fill, range(rows.start, rows.stop, step)))
+    ranges = [(0, rows.start), (rows.start, rows.stop), (rows.stop, ny)] if every_row else [(rows.start, rows.stop)]
+    tiles = [slice(at, min(at + step, high)) for low, high in ranges for at in range(low, high, step)]
+    return [part for parts in pool.map(fill, tiles) for part in parts]
 
 
 _Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tso3.cli.lean import ImportsAhead, import_lean
 from tso3.config import resolve
 from tso3.errors import Tso3Warning
 from tso3.progress import Progress, make_progress
@@ -211,14 +212,12 @@ def running(
         warnings.simplefilter("always", Tso3Warning)
         warnings.showwarning = show
         with _announced_compilation(progress):
-            yield progress, shown
+            yield ImportsAhead(progress), shown
 
 
 @contextmanager
 def _announced_compilation(progress: Progress) -> Iterator[None]:
     """Say once that kernels are being compiled, if they are: after the first run they come from numba's cache."""
-    from tso3.cli.lean import import_lean
-
     import_lean()
     from numba.core import event
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +43,7 @@ from tso3.io.soss_product import extraction_values, stripe_times, unused_referen
 from tso3.io.times import IntTimes
 from tso3.io.x1dplan import SpectrumPlan, TableSpec, plan_tables
 from tso3.io.x1drows import PartRows, RowsPart, RowUnit, RowWriter, copy_rows
-from tso3.io.x1dtable import ARCHIVE_COLUMNS, Column, asdf_datatype, source_type_column
+from tso3.io.x1dtable import ARCHIVE_COLUMNS, COMPANION_COLUMNS, Column, asdf_datatype, source_type_column
 from tso3.io.x1dtree import asdf_bytes, link, link_to_array, product_tree, read_cal_logs, spectrum_entry
 from tso3.io.x1dunits import (
     Unit,
@@ -123,7 +124,8 @@ class X1dintsWriter:
     """
     A product of spectra that is filled row by row; a context manager.
 
-    The file appears under its name when the block ends without an exception, and only if every row was written.
+    The file appears under its name when the block ends without an exception, and only if every row was written. Its
+    headers are made in a thread while the block begins; what goes wrong there is raised where rows are written.
 
     Parameters
     ----------
@@ -170,7 +172,7 @@ class X1dintsWriter:
         self._cal_logs = dict(cal_logs or {})
         self._units: list[Unit] = []
         self._offsets: list[int] = []
-        self._rows: RowWriter
+        self._laid_out: Future[RowWriter]
         self._stack = ExitStack()
         self._descriptor = -1
 
@@ -179,7 +181,9 @@ class X1dintsWriter:
             temporary = stack.enter_context(atomic_path(self.path))
             self._descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
             stack.callback(os.close, self._descriptor)
-            self._lay_out()
+            reserve(self._descriptor, self._bytes_of_rows(), self.path)  # a full disk is noticed here
+            aside = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="tso3-layout"))
+            self._laid_out = aside.submit(self._lay_out)
             self._stack = stack.pop_all()
         return self
 
@@ -194,6 +198,11 @@ class X1dintsWriter:
         return None
 
     # ------------------------------------------------------------------ rows
+
+    @property
+    def _rows(self) -> RowWriter:
+        """What writes rows; waits until they have their place."""
+        return self._laid_out.result()
 
     def write(self, name: str, spectra: Any) -> None:
         """
@@ -260,8 +269,16 @@ class X1dintsWriter:
 
     # ---------------------------------------------------------------- layout
 
-    def _lay_out(self) -> None:
-        """Write all headers and small tables, and reserve the space of the others."""
+    def _bytes_of_rows(self) -> int:
+        """Return the bytes of all rows, which are nearly those of the file."""
+        return sum(
+            table.n_int * RowUnit(i, columns, 0).row_bytes(table)
+            for i, table in enumerate(self._tables)
+            for columns in (self._columns_of(table), COMPANION_COLUMNS)
+        )
+
+    def _lay_out(self) -> RowWriter:
+        """Write all headers and small tables, and reserve the space of the others; return what writes their rows."""
         self._units = self._plan_units()
         offset = 0
         for unit in self._units:
@@ -273,8 +290,8 @@ class X1dintsWriter:
         self._end = offset
         places = zip(self._units, self._offsets, strict=True)
         units = [RowUnit(unit.spec, unit.columns, at) for unit, at in places if unit.columns]
-        self._rows = RowWriter(self._tables, units, self._descriptor, self.path)
         reserve(self._descriptor, offset, self.path)
+        return RowWriter(self._tables, units, self._descriptor, self.path)
 
     def _plan_units(self) -> list[Unit]:
         """Return the units of the file but ASDF."""

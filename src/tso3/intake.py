@@ -66,7 +66,7 @@ def take_in(
     first = observation.exposures[0]
     if isinstance(first, SpectraExposure):
         observation = observation if chosen is None else _select_spectra(observation, chosen)
-        if parameters.white_light.skip:
+        if parameters.white_light.skip and parameters.channels.spec is None:
             raise ParameterError("is skipped, but spectra are given: nothing is left to do", "white_light")
         warnings.warn(
             f"{first.path}: holds spectra; the white light is made of them, the steps before are not run",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tso3.io.reference_files import WavelengthRange
     from tso3.io.references import References
     from tso3.io.x1dints import X1dintsWriter
+    from tso3.steps.channel_spec import ChannelSpec
 
 __all__ = ["Lane", "Setting", "mean", "run_lanes"]
 
@@ -63,6 +64,8 @@ class Setting:
         Who reduces the exposures.
     progress : Progress
         The display.
+    channels : ChannelSpec or None
+        Which spectroscopic light curves are asked for.
     """
 
     observation: Observation
@@ -75,6 +78,7 @@ class Setting:
     limits: Limits
     crew: Crew
     progress: Progress
+    channels: ChannelSpec | None = None
 
 
 class Lane:
@@ -206,6 +210,8 @@ class Lane:
         frames += 0 if self.outliers is None else len(self.outliers.series)
         if self.model is not None and self.model.template is not None:
             frames += 1 + len(self.model.template.images) // 2
+        elif self.model is not None:
+            frames += 1
         return frames * self.exposure.ny * self.exposure.nx * 8 + self.exposure.n_int * _NUMBERS_PER_INTEGRATION
 
 

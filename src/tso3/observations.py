@@ -253,8 +253,9 @@ def check_options(
     from tso3.engine import parse_size
     from tso3.io.reference_kinds import KINDS
     from tso3.io.selection import parse_integrations
+    from tso3.steps.channel_spec import parse_channels
 
-    resolve(preset, explicit=parameters)
+    parse_channels(resolve(preset, explicit=parameters)[1].channels)
     parse_size(max_memory)
     if integrations is not None:
         parse_integrations(integrations)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
     "PRESETS",
+    "Channels",
     "Extract1D",
     "OutlierDetection",
     "Parameters",
@@ -22,8 +23,55 @@ __all__ = [
     "TsoPhotometry",
     "WhiteLight",
     "X1dints",
+    "integration_ranges",
     "preset",
 ]
+
+
+def integration_ranges(text: str) -> tuple[tuple[int, int], ...]:
+    """
+    Return ranges of integrations.
+
+    Parameters
+    ----------
+    text : str
+        Ranges ``FIRST:LAST`` as INT_NUM counts them from 1, both included, with commas between them.
+
+    Returns
+    -------
+    ranges : tuple of (int, int)
+        At least one.
+
+    Raises
+    ------
+    ValueError
+        If the text has another form, or a range ends before it begins.
+
+    Examples
+    --------
+    >>> from tso3.parameters import integration_ranges
+    >>> integration_ranges("1:60, 180:200")
+    ((1, 60), (180, 200))
+    """
+    found = []
+    for part in text.split(","):
+        first, colon, last = (piece.strip() for piece in part.partition(":"))
+        if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+            raise ValueError("must be ends, all, or ranges of integrations such as 1:60,180:200")
+        found.append((int(first), int(last)))
+    return tuple(found)
+
+
+def _ranges(value: Any) -> Any:
+    """Take ranges as a list of pairs too; return them as text."""
+    if isinstance(value, list | tuple):
+        try:
+            value = ",".join(f"{int(first)}:{int(last)}" for first, last in value)
+        except (TypeError, ValueError) as error:
+            raise ValueError("must be ends, all, or pairs of integrations such as [[1, 60], [180, 200]]") from error
+    if isinstance(value, str) and value not in ("ends", "all"):
+        return ",".join(f"{first}:{last}" for first, last in integration_ranges(value))
+    return value
 
 
 def _first_number(value: Any) -> Any:
@@ -250,6 +298,34 @@ class WhiteLight(StepParameters):
     """SOSS without a wavelengthrange reference: sum an order where it stands alone; else (the archive) everywhere."""
     missing: Literal["complete", "drop"] = "complete"
     """Samples that are not valid: sums are completed from the spectrum of the exposure's model, or lack them."""
+    normalized: bool = True
+    """Beside the sum, the weighted and normalised curve; its weights are the survey's, without which there is none."""
+    baseline: Annotated[str, BeforeValidator(_ranges)] = "ends"
+    """Integrations whose median is 1 in normalised curves: ends (a tenth of the exposure, at least 3 integrations, at
+    each end), all, or ranges as INT_NUM counts them, such as 1:60,180:200."""
+
+
+def _listed_edges(value: Any) -> Any:
+    """Take a number of channels, and a list of edges, as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return ",".join(str(edge) for edge in value) if isinstance(value, list | tuple) else value
+
+
+class Channels(StepParameters):
+    """Spectroscopic light curves: the spectra of every integration, summed in channels of wavelength."""
+
+    spec: Annotated[str | None, BeforeValidator(_listed_edges)] = None
+    """None makes none. Else a number of channels of equal width (20), a resolving power (R=100), edges in micron
+    (2.9,3.1,3.4), a file of edges (one per line, or in two columns begin and end), or native: every pixel."""
+    min_wavelength: float | None = Field(None, gt=0, json_schema_extra={"unit": "micron"})
+    """Shortest wavelength of the range that is divided; by default that of the spectrum."""
+    max_wavelength: float | None = Field(None, gt=0, json_schema_extra={"unit": "micron"})
+    """Longest wavelength of the range that is divided; by default that of the spectrum."""
+    max_missing: float = Field(0.5, ge=0, le=1)
+    """Share of a channel's light in samples that are not valid above which an integration is NaN; below, completed."""
+    max_rows: int = Field(2_000_000, ge=0)
+    """Rows (channels times integrations) above which only the NetCDF is written, and no table."""
 
 
 class Parameters(StepParameters):
@@ -271,6 +347,8 @@ class Parameters(StepParameters):
     """Layout of the spectra's product."""
     white_light: WhiteLight = WhiteLight()
     """White-light curve."""
+    channels: Channels = Channels()
+    """Spectroscopic light curves."""
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -304,7 +382,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "soss_substrip96": "all",
         },
         "photom": {"outside": "zero"},
-        "white_light": {"missing": "drop", "built_in_range": False},
+        "white_light": {"missing": "drop", "built_in_range": False, "normalized": False},
         "x1dints": {"layout": "segment", "source_type_column": False},
     },
 }

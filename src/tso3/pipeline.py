@@ -33,13 +33,15 @@ from tso3.io.references import References, find_references
 from tso3.io.soss_defaults import built_in_ranges
 from tso3.io.wavelength_ranges import WavelengthRange
 from tso3.io.x1dints import x1dints_writer
+from tso3.io.x1dints_reader import read_spectra
 from tso3.lane import Lane, Setting, run_lanes
 from tso3.parameters import Parameters
 from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Limits
 from tso3.result import RunResult
 from tso3.spectral_lane import SpectralLane
-from tso3.steps import tso_photometry, white_light, white_light_checks
+from tso3.steps import channels, tso_photometry, white_light, white_light_checks
+from tso3.steps.channel_spec import wanted_channels
 from tso3.table_lane import TableLane
 
 __all__ = ["run"]
@@ -133,6 +135,7 @@ def run(
                 limits=Limits(memory, threads, block_size),
                 crew=present,
                 progress=SilentProgress() if progress is None else progress,
+                channels=wanted_channels(observation, settings),
             )
             lanes, products, table = _reduction(observation)(setting)
     return RunResult(
@@ -221,12 +224,15 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         table = white_light.table(setting.observation, curves)
         name = f"{setting.observation.product_name}_whtlt.ecsv"
         products["whtlt"] = [_write_table(setting, name, table)]
-    return lanes, products, table
+    return lanes, products | _channels(setting, path), table
 
 
 def _reduce_tables(setting: Setting) -> Reduced:
     """Read the spectra that are there, and make the white light."""
     lanes = [TableLane(setting, exposure) for exposure in setting.observation.exposures]
+    if setting.parameters.white_light.skip:
+        _make_folder(setting.folder)
+        return lanes, _channels(setting), None
     curves = [curve for lane in lanes for curve in lane.curves]
     white_light_checks.check(curves)
     _make_folder(setting.folder)
@@ -235,7 +241,18 @@ def _reduce_tables(setting: Setting) -> Reduced:
     white_light_checks.warn_if_empty(curves)
     table = white_light.table(setting.observation, curves)
     path = _write_table(setting, f"{setting.observation.product_name}_whtlt.ecsv", table)
-    return lanes, {"whtlt": [path]}, table
+    return lanes, {"whtlt": [path]} | _channels(setting), table
+
+
+def _channels(setting: Setting, path: Path | None = None) -> dict[str, list[Path]]:
+    """Make the spectroscopic light curves that were asked for, of a product that was written or that came in."""
+    if setting.channels is None:
+        return {}
+    observation = setting.observation if path is None else read_spectra(path)
+    plan = channels.prepare(observation, setting.channels, setting.parameters)
+    meta = channels.metadata(observation, setting.parameters, __version__, setting.observation.times_file)
+    product, most = setting.observation.product_name, setting.parameters.channels.max_rows
+    return {"channels": channels.write(plan, setting.folder, product, meta, most, setting.progress)}
 
 
 def _write_table(setting: Setting, name: str, table: Any) -> Path:

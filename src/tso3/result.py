@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import xarray as xr
     from astropy.table import QTable
     from numpy.typing import NDArray
 
@@ -108,7 +109,7 @@ class RunResult:
     Attributes
     ----------
     products : dict of str to list of Path
-        Keys ``crfints``, ``x1dints``, ``phot``, ``whtlt``, ``median``; only those that were made.
+        Keys ``crfints``, ``x1dints``, ``phot``, ``whtlt``, ``channels``, ``median``; only those that were made.
     exposures : tuple of ExposureSummary
         In the order of the input.
     white_light : QTable
@@ -166,3 +167,20 @@ class RunResult:
         if not self.products.get("x1dints"):
             raise ValueError("this run made no spectra: imaging, or extract_1d was skipped")
         return open_spectra(self.products["x1dints"][0])
+
+    @property
+    def channels(self) -> xr.Dataset:
+        """
+        The spectroscopic light curves, opened lazily: dimensions ``time`` and ``channel``.
+
+        Raises
+        ------
+        ValueError
+            If the run made none.
+        """
+        import xarray as xr
+
+        paths = [path for path in self.products.get("channels", ()) if path.suffix == ".nc"]
+        if not paths:
+            raise ValueError("this run made no channels; ask for them with channels.spec (--channels)")
+        return xr.open_dataset(paths[0], engine="scipy")

@@ -16,6 +16,7 @@ from tso3.lane import Lane, mean
 from tso3.recipe import Recipe, Rows, Segments
 from tso3.steps import extract_1d, pixel_replace, soss_frames, white_light
 from tso3.steps.known_outliers import OutlierNotes
+from tso3.steps.white_light_normalized import baseline_integrations, steady_light
 from tso3.stream import ExposureStream
 
 if TYPE_CHECKING:
@@ -223,7 +224,11 @@ class SpectralLane(Lane):
             path = self.setting.references.path("wavelengthrange")
             order = plan.header.spectral_order
             band = white_light.band(light, self.setting.wavelength_ranges, order, self.exposure, path)
-        return white_light.WhiteLightCurve(self.exposure, plan.header, plan.wavelength, band, expected)
+        steady = steady_light(plan, self.model) if light.normalized and not light.skip else None
+        baseline = None if light.skip else baseline_integrations(light.baseline, self.exposure)
+        return white_light.WhiteLightCurve(
+            self.exposure, plan.header, plan.wavelength, band, expected, steady, baseline
+        )
 
     @property
     def spectrum_plans(self) -> list[SpectrumPlan]:

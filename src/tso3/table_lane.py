@@ -6,12 +6,12 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tso3.core.noise import photon_limit, point_to_point
 from tso3.errors import ParameterError, Tso3Warning
 from tso3.result import ExposureSummary
 from tso3.steps import white_light
+from tso3.steps.white_light_normalized import baseline_integrations, sampled_light
 
 if TYPE_CHECKING:
     from tso3.io.spectra_rows import SpectrumRows
@@ -48,22 +48,24 @@ class TableLane:
         light, exposure = self.setting.parameters.white_light, self.exposure
         path = self.setting.references.path("wavelengthrange")
         band = white_light.band(light, self.setting.wavelength_ranges, spectrum.order, exposure, path)
-        expected = self._expected(spectrum) if light.missing == "complete" else None
-        return white_light.WhiteLightCurve(exposure, spectrum.header, spectrum.wavelength, band, expected)
-
-    def _expected(self, spectrum: SpectrumRows) -> NDArray[np.float64]:
-        """Return the median spectrum of a sample, by which sums that lack samples are completed."""
         n = self.setting.parameters.survey.n_sample
-        if n == 0:
+        wanted = n > 0 and (light.normalized or light.missing == "complete")
+        steady = sampled_light(spectrum, exposure.path, n) if wanted else None
+        if steady is None and light.missing == "complete":
             raise ParameterError(
                 "0 leaves nothing to complete missing light from; set white_light.missing = drop as well, or a sample"
                 " of at least 1",
                 "survey.n_sample",
             )
-        sample = spectrum.sample(self.exposure.path, n)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a wavelength without any valid sample: NaN is right
-            return np.nanmedian(sample, axis=0)
+        return white_light.WhiteLightCurve(
+            exposure,
+            spectrum.header,
+            spectrum.wavelength,
+            band,
+            steady.expected if steady is not None and light.missing == "complete" else None,
+            steady if light.normalized else None,
+            baseline_integrations(light.baseline, exposure),
+        )
 
     def run(self) -> None:
         """Read the spectra in blocks and sum them."""

@@ -78,6 +78,15 @@ def _run(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="STEP", help="Skip a step.", rich_help_panel=_VALUES)
     ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Spectroscopic light curves: 20 channels, R=100, edges in micron (2.9,3.1,3.4), a file of edges, or"
+            " native.",
+            rich_help_panel=_VALUES,
+        ),
+    ] = None,
     integrations: Annotated[
         str | None,
         typer.Option(
@@ -150,7 +159,7 @@ def _run(
             inputs=inputs,
             output_dir=output_dir,
             preset=preset,
-            assignments=assignments or [],
+            assignments=[*(assignments or []), *([] if channels is None else [f"channels.spec={channels}"])],
             config=config or [],
             skip=skip or [],
             overrides=overrides,

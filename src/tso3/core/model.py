@@ -27,9 +27,17 @@ class ExposureModel:
         Exposure indices of the integrations it was made from.
     template : Template or None
         What integrations are made of; None where it was not asked for, or nothing could be fitted.
+    propagated : ndarray of float32, shape (ny, nx), or None
+        Median of the errors of the sample, input unit; NaN where unknown. Kept where there is no template.
     """
 
     reference: NDArray[np.float64]
     bad: NDArray[np.bool_]
     sample: NDArray[np.int64]
     template: Template | None = None
+    propagated: NDArray[np.float32] | None = None
+
+    @property
+    def noise(self) -> NDArray[np.float32] | None:
+        """Noise of a pixel, steady in time, shape (ny, nx): the template's, else the propagated one."""
+        return self.propagated if self.template is None else self.template.noise

@@ -102,9 +102,7 @@ class SpectrumRows:
             start += part.last - part.first
 
     def _block(self, path: Path, part: TablePart, low: int, high: int, start: int) -> Any:
-        columns = _rows(path, part.table, _FLUX, low, high)
-        unknown = (columns["flux_var_poisson"] == 0.0) & (columns["flux_var_rnoise"] == 0.0)
-        columns["flux_var_poisson"][unknown] = np.nan
+        columns = _fluxes(path, part.table, low, high)
         if part.companion is not None:
             columns |= _rows(path, part.companion, _OURS, low, high)
         else:
@@ -112,8 +110,8 @@ class SpectrumRows:
         n = high - low
         return SimpleNamespace(start=start, stop=start + n, n_int=n, n_wave=self.wavelength.size, **columns)
 
-    def sample(self, path: Path, n: int) -> NDArray[np.float64]:
-        """Return the flux of at most ``n`` integrations, spread evenly, shape (<= n, n_wave)."""
+    def sample(self, path: Path, n: int) -> Any:
+        """Return ``flux`` and its variances of at most ``n`` integrations, spread evenly, shape (<= n, n_wave)."""
         total = sum(part.last - part.first for part in self.parts)
         chosen = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
         found, start = [], 0
@@ -121,9 +119,17 @@ class SpectrumRows:
             stop = start + part.last - part.first
             for i in chosen[(chosen >= start) & (chosen < stop)]:
                 row = part.first + int(i) - start
-                found.append(_rows(path, part.table, {"flux": "FLUX"}, row, row + 1)["flux"])
+                found.append(_fluxes(path, part.table, row, row + 1))
             start = stop
-        return np.concatenate(found)
+        return SimpleNamespace(**{name: np.concatenate([each[name] for each in found]) for name in _FLUX})
+
+
+def _fluxes(path: Path, table: SpectraTable, low: int, high: int) -> dict[str, NDArray[np.float64]]:
+    """Return the flux and its variances in some rows; NaN where both that scatter in time are 0: not known."""
+    columns = _rows(path, table, _FLUX, low, high)
+    unknown = (columns["flux_var_poisson"] == 0.0) & (columns["flux_var_rnoise"] == 0.0)
+    columns["flux_var_poisson"][unknown] = np.nan
+    return columns
 
 
 def _span(table: SpectraTable, names: Any) -> tuple[int, int]:

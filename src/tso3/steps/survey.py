@@ -103,11 +103,9 @@ def run(
         def look(rows: slice) -> None:
             data, err = sample.with_errors(rows)
             reference[rows], n_valid[rows] = sample_median(data)
-            if with_template:
-                propagated[rows], _ = sample_median(err)
+            propagated[rows], _ = sample_median(err)
 
         sample.map(look, slice(0, exposure.ny))
-        model = ExposureModel(reference=reference, bad=2 * n_valid < len(indices), sample=indices)
-        if not with_template:
-            return model
-        return replace(model, template=template.build(exposure, sample, reference, propagated))
+        model = ExposureModel(reference, 2 * n_valid < len(indices), indices, propagated=propagated)
+        made = template.build(exposure, sample, reference, propagated) if with_template else None
+        return model if made is None else replace(model, template=made, propagated=None)

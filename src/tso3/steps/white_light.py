@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from tso3.core.lightcurve import band_sum, in_band
 from tso3.core.spectra import Spectra, SpectrumHeader
 from tso3.io.exposure import Exposure, Observation
+from tso3.steps import white_light_normalized
+from tso3.steps.integration_rows import Key, integration_keys, integration_rows
+from tso3.steps.white_light_normalized import NormalizedCurve, SteadyLight
 from tso3.steps.white_light_range import Band, band, band_limits
 
 if TYPE_CHECKING:
     from astropy.table import QTable
 
 __all__ = ["CombinedCurve", "CurvePart", "WhiteLightCurve", "band", "band_limits", "combine", "table"]
-
-
-Key = tuple[tuple[str, ...], int]
-"""Exposure and number of the integration."""
 
 
 _COLUMNS = ("flux", "flux_error", "flat_error", "limit_variance", "n_valid", "missing_fraction")
@@ -65,6 +64,10 @@ class WhiteLightCurve:
         The range of the sum; all wavelengths by default.
     expected : ndarray of float, shape (n_wave,), optional
         Spectrum by which sums that lack samples are completed; by default they are not.
+    steady : SteadyLight, optional
+        Gives the weights of the normalised curve; by default there is none.
+    baseline : ndarray of bool, shape (n_int,), optional
+        Integrations in which that is 1; all by default.
 
     Attributes
     ----------
@@ -81,6 +84,8 @@ class WhiteLightCurve:
         Wavelengths in the sum.
     missing_fraction : ndarray of float64, shape (n_int,)
         Share of the light of the band that fell on bad pixels or in samples that are not valid.
+    normalized : NormalizedCurve or None
+        The weighted curve.
     """
 
     def __init__(
@@ -90,6 +95,8 @@ class WhiteLightCurve:
         wavelength: NDArray[np.float64],
         band: Band | None = None,
         expected: NDArray[np.float64] | None = None,
+        steady: SteadyLight | None = None,
+        baseline: NDArray[np.bool_] | None = None,
     ) -> None:
         n = exposure.n_int
         self.exposure = exposure
@@ -105,6 +112,10 @@ class WhiteLightCurve:
             np.full(n, np.nan) for _ in range(5)
         )
         self.n_valid = np.zeros(n, np.int64)
+        self.normalized: NormalizedCurve | None = None
+        if steady is not None:
+            chosen = np.ones(n, dtype=bool) if baseline is None else baseline
+            self.normalized = NormalizedCurve(steady, wavelength, self._inside, chosen)
 
     @property
     def flux_unit(self) -> str:
@@ -131,15 +142,20 @@ class WhiteLightCurve:
         self.flat_error[here] = np.sqrt(flat.variance)
         self.limit_variance[here] = ideal.variance * ideal.kept  # of the whole band: as if nothing were missing
         self.missing_fraction[here] = self._missing(spectra)
+        if self.normalized is not None:
+            self.normalized.add(spectra)
 
     def part(self, start: int, stop: int) -> CurvePart:
         """Return what is known of the integrations ``start`` to ``stop``."""
-        return CurvePart(start, stop, {name: getattr(self, name)[start:stop].copy() for name in _COLUMNS})
+        values = {name: getattr(self, name)[start:stop].copy() for name in _COLUMNS}
+        return CurvePart(start, stop, values | ({} if self.normalized is None else self.normalized.part(start, stop)))
 
     def put(self, part: CurvePart) -> None:
         """Take what another curve of the same spectra knows of some integrations."""
-        for name, values in part.values.items():
-            getattr(self, name)[part.start : part.stop] = values
+        for name in _COLUMNS:
+            getattr(self, name)[part.start : part.stop] = part.values[name]
+        if self.normalized is not None:
+            self.normalized.put(part.start, part.stop, part.values)
 
     def _missing(self, spectra: Spectra) -> NDArray[np.float64]:
         """Return the share of the light that is missing, samples that are not valid included."""
@@ -170,6 +186,8 @@ class CombinedCurve:
         That of all stripes.
     span : (float, float) or None
         Shortest and longest wavelength in the sum [micron].
+    normalized : NormalizedCurve or None
+        The weighted curve of all stripes.
     """
 
     exposure: Exposure
@@ -181,6 +199,7 @@ class CombinedCurve:
     n_valid: NDArray[np.int64]
     flux_unit: str
     span: tuple[float, float] | None
+    normalized: NormalizedCurve | None
 
 
 def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
@@ -213,6 +232,7 @@ def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
         n_valid=np.sum([curve.n_valid for curve in curves], axis=0),
         flux_unit=curves[0].flux_unit,
         span=_union(curves),
+        normalized=white_light_normalized.joined([curve.normalized for curve in curves]),
     )
 
 
@@ -249,16 +269,19 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
         the name where the archive has them. NaN where a detector lacks an integration. Ours: the temporal error, that
         of the flat field (which does not scatter in time), the photon limit, samples, and share of missing light; and
         where an exposure has several stripes, beside their sum the same columns for each, ``_stripe_1`` in the name
-        (the sum only if their units agree). Last, ``int_num``: the number of the integration in its exposure, and
-        ``exposure``, its name without the detector, if there are several. ``wavelength_range`` in the metadata has the
-        shortest and the longest wavelength [micron] of the sum, by the name of its column.
+        (the sum only if their units agree). ``whitelight_normalized`` with error and limit is the weighted curve, 1 in
+        its baseline, where it was made; ``effective_wavelength`` in the metadata is its. Last, ``int_num``: the number
+        of the integration in its exposure, and ``exposure``, its name without the detector, if there are several.
+        ``wavelength_range`` in the metadata has the shortest and the longest wavelength [micron] of the sum, by the
+        name of its column.
     """
     from astropy.table import QTable
 
     first = observation.exposures[0]
     light = QTable(meta=_metadata(first))
-    rows = _rows(curves)
+    rows = integration_rows([curve.exposure for curve in curves])
     bands: dict[str, list[float]] = {}
+    effective: dict[str, float] = {}
     detectors = list(dict.fromkeys(curve.exposure.detector for curve in curves))
     orders = list(dict.fromkeys(curve.header.spectral_order for curve in curves))
     named = len(detectors) > 1 or observation.mode.detector_columns
@@ -276,9 +299,13 @@ def table(observation: Observation, curves: Sequence[WhiteLightCurve]) -> QTable
                 light.update({f"{name}{end}": column for name, column in _columns(rows, part).items()})
                 if (span := _union(part)) is not None:
                     bands[f"whitelight_flux{end}"] = list(span)
+                if part and part[0].normalized is not None:
+                    effective[f"whitelight_normalized{end}"] = round(part[0].normalized.effective_wavelength, 6)
     _name_rows(light, rows, curves)
     light.meta["number_of_integrations"] = len(light)
     light.meta["wavelength_range"] = bands
+    if effective:
+        light.meta["effective_wavelength"] = effective
     return light
 
 
@@ -329,6 +356,9 @@ def _columns(rows: Mapping[Key, int], curves: Sequence[WhiteLightCurve | Combine
     counts = _placed(rows, [(curve, curve.n_valid.astype(float)) for curve in curves])
     columns["n_valid"] = np.nan_to_num(counts).astype(np.int64)
     columns["missing_fraction"] = _placed(rows, [(curve, curve.missing_fraction) for curve in curves])
+    weighted = [(curve, white_light_normalized.columns(curve.normalized)) for curve in curves if curve.normalized]
+    for name in weighted[0][1] if weighted else ():
+        columns[name] = _placed(rows, [(curve, values[name]) for curve, values in weighted])
     return columns
 
 
@@ -343,28 +373,10 @@ def _metadata(exposure: Exposure) -> dict[str, object]:
     }
 
 
-def _keys(exposure: Exposure) -> list[Key]:
-    return [(exposure.visit, int(number)) for number in exposure.times.int_num]
-
-
-def _rows(curves: Sequence[WhiteLightCurve]) -> dict[Key, int]:
-    """Return the row of every exposure and integration number, exposures in the order of their first time."""
-    begin: dict[tuple[str, ...], float] = {}
-    keys: set[Key] = set()
-    for curve in curves:
-        exposure_keys = _keys(curve.exposure)
-        keys.update(exposure_keys)
-        known = curve.exposure.times.mid_mjd_utc[np.isfinite(curve.exposure.times.mid_mjd_utc)]
-        visit = exposure_keys[0][0]
-        begin[visit] = min(begin.get(visit, np.inf), float(known[0]) if known.size else np.inf)
-    ordered = sorted(keys, key=lambda key: (begin[key[0]], key))
-    return {key: row for row, key in enumerate(ordered)}
-
-
 def _placed(
     rows: Mapping[Key, int], values: Sequence[tuple[WhiteLightCurve | CombinedCurve, NDArray[np.float64]]]
 ) -> NDArray[np.float64]:
     column = np.full(len(rows), np.nan)
     for curve, array in values:
-        column[[rows[key] for key in _keys(curve.exposure)]] = array
+        column[[rows[key] for key in integration_keys(curve.exposure)]] = array
     return column

@@ -50,7 +50,8 @@ def assert_equal(table, other, rtol=0.0):
     assert effective[0] == pytest.approx(effective[1], rel=rtol)
     assert {**table.meta, "effective_wavelength": None} == {**other.meta, "effective_wavelength": None}
     for name in table.colnames:
-        np.testing.assert_allclose(np.asarray(table[name]), np.asarray(other[name]), rtol=rtol, err_msg=name)
+        most = max(rtol, 5e-3) if rtol and "normalized" in name else rtol  # weights are of another sample
+        np.testing.assert_allclose(np.asarray(table[name]), np.asarray(other[name]), rtol=most, err_msg=name)
         assert table[name].unit == other[name].unit
 
 

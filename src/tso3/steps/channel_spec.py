@@ -165,8 +165,7 @@ def parse_channels(parameters: Channels) -> ChannelSpec | None:
 
     Examples
     --------
-    >>> from tso3.io.exposure import Observation
-    from tso3.parameters import Channels, Parameters
+    >>> from tso3.parameters import Channels
     >>> from tso3.steps.channel_spec import parse_channels
     >>> parse_channels(Channels(spec="R=100")).resolution
     100.0

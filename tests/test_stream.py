@@ -196,6 +196,15 @@ def test_survey_takes_its_sample_by_index_alone(exposure):
     np.testing.assert_array_equal(model.bad, np.eye(NY, NX, dtype=bool))
 
 
+@pytest.mark.parametrize(("n_int", "size"), [(8, 8), (64, 64), (100, 64), (150, 90), (400, 128), (5000, 128)])
+def test_a_survey_does_not_look_at_nearly_all_of_an_exposure(n_int, size):
+    indices = survey.sample_indices(n_int, 128)
+    assert indices.size == size
+    assert (np.diff(indices) > 0).all()
+    assert indices[0] < n_int / size + 1
+    assert indices[-1] >= n_int - n_int / size - 1
+
+
 def test_without_outlier_detection_bad_samples_are_left_out(stack, exposure):
     kept = np.zeros((N_INT, NY, NX), bool)
 

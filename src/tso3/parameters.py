@@ -89,7 +89,8 @@ class Survey(StepParameters):
     """The survey pass: a sample of integrations from which the exposure model is made."""
 
     n_sample: int = Field(128, ge=0, json_schema_extra={"unit": "integrations"})
-    """Integrations in the sample, spread evenly over the exposure; 0 makes no exposure model."""
+    """Integrations in the sample, spread evenly over the exposure, at most three fifths of it but at least 64; 0 makes
+    no exposure model."""
 
 
 class OutlierDetection(StepParameters):

@@ -157,6 +157,17 @@ def test_pixels_of_the_fit_are_the_bright_ones_and_some_of_the_rest(scene):
     assert set(bright) <= set(few)
 
 
+def test_pixels_of_the_fit_lie_about_the_light_and_not_on_hot_pixels_far_away():
+    image = np.full((200, 300), 1.0)
+    image[90:96] = 1000.0
+    image[3, 7] = image[190, 8] = 1e6
+    _, terms = steady_terms(image, spectrum=True)
+    rows = chosen_pixels(terms, np.ones(image.shape), most=2000) // 300
+    assert rows.min() == 90 - 16
+    assert rows.max() == 95 + 16
+    assert np.isin(np.arange(90, 96), rows).all()
+
+
 def test_steady_terms_leave_unknown_pixels_out():
     image = np.outer([1.0, 4.0, 1.0], np.arange(1.0, 9.0))
     image[1, 3] = np.nan

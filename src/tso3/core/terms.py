@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 __all__ = ["chosen_pixels", "steady_terms", "term_names"]
 
+_LIT = (0.5, 99.5)
+"""Percentiles of the rows of the brightest pixels between which there is light, not hot pixels."""
+_ROWS_BESIDE = 16
 _IMAGE_TERMS = ("brightness", "background", "shift_y", "shift_x", "width_y", "width_x", "width_yx")
 
 
@@ -114,7 +117,9 @@ def chosen_pixels(terms: NDArray[np.float32], noise: NDArray[np.floating], most:
     noise : ndarray, shape (ny, nx)
         Noise of each pixel, unit of the image; a pixel where it is not positive and finite is not chosen.
     most : int, optional
-        Number of pixels at most: half of them for their signal, the others spread evenly over the rest.
+        Number of pixels at most: half of them for their signal, the others spread evenly over the rest of the rows in
+        which these lie, and 16 rows on either side, so that no others need be read. A hundredth of the bright pixels
+        may lie elsewhere: these are hot.
 
     Returns
     -------
@@ -134,6 +139,13 @@ def chosen_pixels(terms: NDArray[np.float32], noise: NDArray[np.floating], most:
         return usable.astype(np.int64)
     signal = np.abs(terms[0].ravel()[usable]) / noise.ravel()[usable]
     order = np.argsort(-signal, kind="stable")
-    bright, rest = usable[order[: most - most // 2]], np.sort(usable[order[most - most // 2 :]])
+    n_bright = most - most // 2
+    rows = usable // noise.shape[1]
+    low, high = np.percentile(rows[order[:n_bright]], _LIT)
+    near = (rows >= low - _ROWS_BESIDE) & (rows <= high + _ROWS_BESIDE)
+    order = order[near[order]]
+    bright, rest = usable[order[:n_bright]], np.sort(usable[order[n_bright:]])
+    if rest.size <= most // 2:
+        return np.sort(np.concatenate([bright, rest])).astype(np.int64)
     spread = rest[(np.arange(most // 2) * rest.size) // max(most // 2, 1)]
     return np.sort(np.concatenate([bright, spread])).astype(np.int64)

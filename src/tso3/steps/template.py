@@ -114,22 +114,24 @@ def _joined(parts: Sequence[TemplateFit]) -> TemplateFit:
 
 
 def _observed_noise(found: _Learned, sample: Sample) -> NDArray[np.float32]:
-    """Fill the images of the learned components; return the noise with which the sample scatters about the fit."""
+    """Fill the images of the learned components, where light is; return the noise with which the sample scatters."""
     template = found.template
     n_terms = len(template.images)
     observed = np.full(template.noise.shape, np.nan)
     plain, whole = _known(found.plain.coefficients), _known(found.whole.coefficients)
+    lit = template.rows
 
     def look(rows: slice) -> None:
         data = sample.data(rows)
-        noise = template.noise[rows]
-        if found.weights.shape[1]:
-            residual = data.copy()
-            subtract_terms(template.images[:, rows], plain, residual)
+        part = slice(max(rows.start, lit.start), min(rows.stop, lit.stop))
+        if found.weights.shape[1] and part.start < part.stop:
+            residual = data[:, part.start - rows.start : part.stop - rows.start].copy()
+            noise = template.noise[part]
+            subtract_terms(template.images[:, part], plain, residual)
             residual /= noise
             learned = component_images(residual.reshape(sample.n, -1), found.weights)
             learned = np.where(np.isfinite(noise), learned.reshape(-1, *noise.shape) * noise, 0.0)
-            found.images[n_terms:, rows] = learned
+            found.images[n_terms:, part] = learned
         subtract_terms(found.images[:, rows], whole, data)
         observed[rows] = robust_scatter(data)
 

@@ -199,12 +199,17 @@ class PixelReplace(StepParameters):
 
 
 class Extract1D(StepParameters):
-    """Box extraction of the spectrum of every integration."""
+    """Extraction of the spectrum of every integration."""
 
     skip: bool = False
     """Skip this step."""
-    extraction_type: Literal["box"] = "box"
-    """Kind of extraction."""
+    extraction_type: Literal["box", "optimal"] = "box"
+    """Plain sum over the box, or the weighted sum over the same pixels that has the least noise."""
+    optimal_snr: float = Field(5.0, gt=0, json_schema_extra={"unit": "sigma"})
+    """Optimal: deviation from the profile, over the noise, from which a pixel is rejected."""
+    profile: Literal["moving", "steady"] = "moving"
+    """Profile that missing pixels and optimal sums are completed by: moved in each integration as the template says
+    (with outlier_detection.method = template), or that of the exposure's reference image."""
     subtract_background: bool | None = None
     """Subtract the background; by default if the extract1d reference has background regions."""
     use_source_posn: bool | None = None

@@ -83,6 +83,8 @@ class ExposureSummary:
         Mean share of the light that fell on bad pixels.
     stripe : str
         Which stripe of the exposure; empty where it has none.
+    box_scatter_ppm : float
+        With optimal extraction, scatter of the light curve from the plain sum over the box [1e-6]; else NaN.
     """
 
     name: str
@@ -94,6 +96,7 @@ class ExposureSummary:
     limit_ppm: float
     missing_fraction: float
     stripe: str = ""
+    box_scatter_ppm: float = float("nan")
 
     @property
     def label(self) -> str:

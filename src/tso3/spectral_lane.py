@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.block import Block
+from tso3.core.noise import point_to_point
 from tso3.errors import ParameterError
 from tso3.io.reader import Reader
 from tso3.lane import Lane, mean
 from tso3.recipe import Recipe, Rows, Segments
-from tso3.steps import extract_1d, pixel_replace, soss_frames, white_light
+from tso3.result import ExposureSummary
+from tso3.steps import extract_1d, extraction_shape, pixel_replace, soss_frames, white_light
 from tso3.steps.known_outliers import OutlierNotes
 from tso3.steps.white_light_normalized import baseline_integrations, steady_light
 from tso3.stream import ExposureStream
@@ -43,12 +45,15 @@ class SpectralRecipe(Recipe):
         What is done to the images of SOSS.
     curves : tuple of WhiteLightCurve
         One for each of ``plans``.
+    boxes : tuple of WhiteLightCurve
+        Beside optimal extraction, those of the box, one for each of ``plans``; else empty.
     """
 
     plans: tuple[extract_1d.Extract1DPlan, ...] = ()
     replacement: pixel_replace.PixelReplacePlan | None = None
     frames: soss_frames.SossFrames | None = None
     curves: tuple[white_light.WhiteLightCurve, ...] = ()
+    boxes: tuple[white_light.WhiteLightCurve, ...] = ()
 
     @property
     def keep_err(self) -> bool:
@@ -69,7 +74,8 @@ class SpectralRecipe(Recipe):
     @property
     def result_bytes(self) -> int:
         """Bytes of the spectra of one integration, of the sums that they are made from, and of replaced planes."""
-        spectra = max((plan.wavelength.size * 8 * _RESULT_COLUMNS for plan in self.plans), default=0)
+        columns = _RESULT_COLUMNS * (2 if self.boxes else 1)
+        spectra = max((plan.wavelength.size * 8 * columns for plan in self.plans), default=0)
         spectra += max((plan.turned_bytes for plan in self.plans), default=0)
         copies = (self.replacement is not None) + (self.frames is not None)
         copied = copies * self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
@@ -77,7 +83,7 @@ class SpectralRecipe(Recipe):
 
     def gather(self, segments: Segments) -> Curves:
         """Return what takes up the light of blocks."""
-        return Curves(self.curves, segments)
+        return Curves(self.curves, segments, self.boxes)
 
     def consume(self, block: Block, gathered: Curves, rows: Rows | None) -> None:
         """Replace bad pixels if asked to, extract one block, write its rows, and add it to the light curves."""
@@ -85,11 +91,14 @@ class SpectralRecipe(Recipe):
             block = self.replaced(block)
         if self.frames is not None:
             block = soss_frames.run(self.frames, block)
-        for plan, curve in zip(self.plans, gathered.curves, strict=True):
+        for k, (plan, curve) in enumerate(zip(self.plans, gathered.curves, strict=True)):
             if rows is None:
                 raise RuntimeError("spectra without a product to write them to")
-            spectra = extract_1d.run(plan, block)
+            extracted = extract_1d.extract(plan, block)
+            spectra = extracted.spectra
             curve.add(spectra)
+            if extracted.box is not None:
+                gathered.boxes[k].add(extracted.box)
             if isinstance(block, soss_frames.SossBlock):
                 spectra = soss_frames.finished(plan, block, spectra)
             rows.write(self.exposure.name, spectra)
@@ -110,14 +119,17 @@ class Curves:
         One for each spectrum.
     segments : Segments
         Which.
+    boxes : tuple of WhiteLightCurve
+        Those of the box, beside optimal extraction.
     """
 
     curves: tuple[white_light.WhiteLightCurve, ...]
     segments: Segments
+    boxes: tuple[white_light.WhiteLightCurve, ...] = ()
 
     def result(self) -> tuple[white_light.CurvePart, ...]:
-        """Return the numbers of the integrations of these segments."""
-        return tuple(curve.part(self.segments.start, self.segments.stop) for curve in self.curves)
+        """Return the numbers of the integrations of these segments: ``curves``, then ``boxes``."""
+        return tuple(curve.part(self.segments.start, self.segments.stop) for curve in (*self.curves, *self.boxes))
 
 
 def _replaced(recipe: SpectralRecipe, stream: ExposureStream) -> soss_frames.Read:
@@ -161,7 +173,10 @@ class SpectralLane(Lane):
                 " white_light.missing = drop as well, or a sample of at least 1",
                 "survey.n_sample",
             )
-        plans = extract_1d.prepare(self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom)
+        known = self._knowledge(reader)
+        plans = extract_1d.prepare(
+            self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom, known
+        )
         replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, plans)
         self.recipe = recipe = replace(self.recipe, plans=plans, replacement=replacement)
         self.recipe = recipe = self._with_frames(recipe, reader)
@@ -170,7 +185,18 @@ class SpectralLane(Lane):
             starts = enumerate(start for start, _ in self.exposure.segment_bounds)
             first = {k: recipe.replaced(stream.single(start, start + 1)) for k, start in starts}
             plans = tuple(extract_1d.with_first_integrations(plan, first) for plan in plans)
-        self.recipe = replace(recipe, plans=plans, curves=tuple(self._curve(plan) for plan in plans))
+        boxes = tuple(self._curve(plan) for plan in plans if plan.optimal is not None)
+        curves = tuple(self._curve(plan) for plan in plans)
+        kept = recipe.fixed_bytes + sum(plan.kept_bytes for plan in plans)
+        self.recipe = replace(recipe, plans=plans, curves=curves, boxes=boxes, fixed_bytes=kept)
+
+    def _knowledge(self, reader: Reader) -> extraction_shape.Knowledge:
+        """Return what is known about the exposure besides its model; optimal extraction looks at the variances."""
+        judge = None if self.outliers is None else self.outliers.judge
+        variances = None
+        if self.setting.parameters.extract_1d.extraction_type == "optimal" and self.model is not None:
+            variances = extraction_shape.read_variances(self.exposure, reader, self.model)
+        return extraction_shape.Knowledge(self.model, judge, variances)
 
     @property
     def plans(self) -> tuple[extract_1d.Extract1DPlan, ...]:
@@ -184,7 +210,7 @@ class SpectralLane(Lane):
 
     def absorb(self, segments: Segments, gathered: tuple[white_light.CurvePart, ...]) -> None:
         """Take the light of some segments."""
-        for curve, part in zip(self.curves, gathered, strict=True):
+        for curve, part in zip((*self.curves, *self.recipe.boxes), gathered, strict=True):
             curve.put(part)
 
     def _with_frames(self, recipe: SpectralRecipe, reader: Reader) -> SpectralRecipe:
@@ -255,5 +281,17 @@ class SpectralLane(Lane):
         """Return the white light of the first spectrum that its range does not miss."""
         if not self.curves:
             return super().light_curve()
-        curve = next((curve for curve in self.curves if curve.span is not None), self.curves[0])
+        curve = self.curves[self._shown]
         return curve.flux, curve.limit_variance, mean(curve.missing_fraction)
+
+    @property
+    def _shown(self) -> int:
+        """Which light curve the summary is about."""
+        return next((k for k, curve in enumerate(self.curves) if curve.span is not None), 0)
+
+    def summary(self) -> ExposureSummary:
+        """Return this exposure's share of the result; beside optimal extraction with the scatter of the box."""
+        summary = super().summary()
+        if not self.recipe.boxes:
+            return summary
+        return replace(summary, box_scatter_ppm=1e6 * point_to_point(self.recipe.boxes[self._shown].flux))

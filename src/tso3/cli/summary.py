@@ -57,7 +57,9 @@ def _exposures(result: RunResult) -> Table:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("exposure", overflow="fold")
-    for heading in ("integrations", "pixels flagged", "scatter [ppm]", "photon limit [ppm]", "ratio"):
+    both = any(math.isfinite(exposure.box_scatter_ppm) for exposure in result.exposures)
+    box = ("of the box [ppm]",) if both else ()
+    for heading in ("integrations", "pixels flagged", "scatter [ppm]", *box, "photon limit [ppm]", "ratio"):
         table.add_column(heading, justify="right")
     for exposure in result.exposures:
         scatter, limit = exposure.scatter_ppm, exposure.limit_ppm
@@ -67,6 +69,7 @@ def _exposures(result: RunResult) -> Table:
             f"{exposure.n_int}",
             f"{exposure.n_flagged}",
             _number(scatter),
+            *((_number(exposure.box_scatter_ppm),) if both else ()),
             _number(limit),
             f"{scatter / limit:.2f}" if known else "–",
         )

@@ -39,7 +39,7 @@ from tso3.core._box_tile import (
 from tso3.core._planes import flatten
 from tso3.core.background import BackgroundFit, invert_moments, smooth_row, unit_ordinate
 
-__all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box"]
+__all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box", "with_weights"]
 
 _KINDS = {"none": KIND_NONE, "poly": KIND_POLY, "median": KIND_MEDIAN}
 
@@ -163,6 +163,48 @@ def plan_box(
     if plan.kind == KIND_POLY:
         _prepare_columns(plan)
     return plan
+
+
+def with_weights(plan: BoxPlan, weights: NDArray[np.float64], light: NDArray[np.float64]) -> BoxPlan:
+    """
+    Return a plan that sums the same pixels, less the same background, with other weights.
+
+    Parameters
+    ----------
+    plan : BoxPlan
+        From `plan_box`.
+    weights : ndarray, shape (n_rows, n_wave)
+        Of the plan's rows and columns, not negative; 0 outside its aperture.
+    light : ndarray, shape (n_rows, n_wave)
+        Expected light of each pixel, any normalisation within a column; NaN where unknown.
+
+    Returns
+    -------
+    plan : BoxPlan
+        Sums that lack pixels are completed by their share of the weighted light.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.box import plan_box, with_weights
+    >>> plan = with_weights(plan_box(np.ones((2, 1))), np.array([[1.0], [3.0]]), np.ones((2, 1)))
+    >>> plan.profile.ravel().tolist(), plan.npixels.tolist()
+    ([0.25, 0.75], [4.0])
+    """
+    weights = np.ascontiguousarray(np.where(plan.aperture > 0.0, weights, 0.0))
+    new = plan._replace(
+        aperture=weights,
+        profile=_share(weights, light, True),
+        npixels=weights.sum(axis=0),
+        aperture_bounds=_bounds(weights > 0.0),
+        powers=np.zeros_like(plan.powers),
+        inverse=plan.inverse.copy(),
+        regular=plan.regular.copy(),
+        complete=True,
+    )
+    if new.kind == KIND_POLY:
+        _prepare_columns(new)
+    return new
 
 
 def _prepare_columns(plan: BoxPlan) -> None:

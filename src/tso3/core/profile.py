@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SpatialProfile", "spatial_profile"]
+__all__ = ["SpatialProfile", "running_sum", "spatial_profile"]
 
 _HALF_WIDTHS = (0, 2, 4, 8, 16, 32, 64)
 _NOISE_SPAN = 15
@@ -131,8 +131,8 @@ def _normalised(
     image: NDArray[np.float64], light: NDArray[np.float64], aperture: NDArray[np.float64], half_width: int
 ) -> NDArray[np.float64]:
     """Return the profile of the columns around each column; NaN where there is no light."""
-    total = _running_sum(light[np.newaxis], half_width)[0]
-    share = _running_sum(image, half_width)
+    total = running_sum(light[np.newaxis], half_width)[0]
+    share = running_sum(image, half_width)
     share = np.where(total > 0.0, share / np.where(total > 0.0, total, 1.0), np.nan)
     share = np.where(aperture > 0.0, share, 0.0)
     weight = (aperture * share).sum(axis=0)
@@ -140,8 +140,28 @@ def _normalised(
     return np.where(known, share / np.where(known, weight, 1.0), np.nan)
 
 
-def _running_sum(rows: NDArray[np.float64], half_width: int) -> NDArray[np.float64]:
-    """Return the sum over the columns within a half width."""
+def running_sum(rows: NDArray[np.float64], half_width: int) -> NDArray[np.float64]:
+    """
+    Return the sum over the columns within a half width, fewer at the ends.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n_rows, n_wave)
+        Finite. Not modified.
+    half_width : int
+        Columns on each side.
+
+    Returns
+    -------
+    sums : ndarray, shape (n_rows, n_wave)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.profile import running_sum
+    >>> running_sum(np.array([[1.0, 2.0, 4.0]]), 1).tolist()
+    [[3.0, 7.0, 6.0]]
+    """
     if half_width == 0:
         return rows.copy()
     n = rows.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["chosen_pixels", "steady_terms", "term_names"]
+__all__ = ["bridged", "chosen_pixels", "steady_terms", "term_names"]
 
 _LIT = (0.5, 99.5)
 """Percentiles of the rows of the brightest pixels between which there is light, not hot pixels."""
@@ -76,7 +76,7 @@ def steady_terms(
     ('brightness', 'background', 'shift_y', 'shift_x', 'width_y', 'width_x', 'width_yx')
     """
     known = np.isfinite(reference)
-    image = _bridged(reference, known)
+    image = bridged(reference, known)
     n_x = image.shape[1]
     u = np.linspace(-1.0, 1.0, n_x, dtype=np.float32) if n_x > 1 else np.zeros(1, np.float32)
     names = term_names(spectrum=spectrum, degree=degree)
@@ -96,14 +96,35 @@ def steady_terms(
     return names, images
 
 
-def _bridged(image: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return an image whose unknown pixels are interpolated along its rows; 0 in rows without any known pixel."""
-    bridged = np.where(known, image, 0.0).astype(np.float32)
+def bridged(image: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """
+    Return an image whose unknown pixels are interpolated along its rows.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Any values where it is not known. Not modified.
+    known : ndarray of bool, shape (ny, nx)
+        Where it is.
+
+    Returns
+    -------
+    bridged : ndarray of float32, shape (ny, nx)
+        0 in rows without any known pixel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.terms import bridged
+    >>> bridged(np.array([[1.0, np.nan, 3.0]]), np.array([[True, False, True]])).tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    whole = np.where(known, image, 0.0).astype(np.float32)
     x = np.arange(image.shape[1], dtype=np.float64)
     for row in np.flatnonzero(known.any(axis=1) & ~known.all(axis=1)):
         good = known[row]
-        bridged[row] = np.interp(x, x[good], bridged[row, good])
-    return bridged
+        whole[row] = np.interp(x, x[good], whole[row, good])
+    return whole
 
 
 def chosen_pixels(terms: NDArray[np.float32], noise: NDArray[np.floating], most: int = 12_000) -> NDArray[np.int64]:

@@ -1,5 +1,5 @@
 """
-Spectral extraction: the spectrum of every integration, summed over a box across dispersion.
+Spectral extraction: the spectrum of every integration, summed over a box across dispersion, plainly or weighted.
 
 Aperture weights, background weights, wavelengths, the profile by which missing pixels are completed, and the aperture
 correction are made once per exposure (`prepare`); then every block is one call (`run`).
@@ -15,12 +15,33 @@ from numpy.typing import NDArray
 
 from tso3.core.apcorr import aperture_correction
 from tso3.core.block import Block
-from tso3.core.box import BoxSums, box_extract
+from tso3.core.box import BoxPlan, BoxSums, box_extract
+from tso3.core.moving import recompleted
+from tso3.core.optimal import optimal_extract
 from tso3.core.spectra import Spectra
 from tso3.io.dqflags import pixel_flags
 from tso3.steps.extraction_plan import Extract1DPlan, prepare
 
-__all__ = ["Extract1DPlan", "prepare", "run", "with_first_integrations"]
+__all__ = ["Extract1DPlan", "Extracted", "extract", "prepare", "run", "with_first_integrations"]
+
+Planes = tuple[NDArray[np.float32] | None, ...]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """
+    The spectra of a block.
+
+    Attributes
+    ----------
+    spectra : Spectra
+        As asked for.
+    box : Spectra or None
+        Beside optimal ones, those of the box.
+    """
+
+    spectra: Spectra
+    box: Spectra | None
 
 
 def with_first_integrations(plan: Extract1DPlan, blocks: Mapping[int, Block]) -> Extract1DPlan:
@@ -46,7 +67,8 @@ def with_first_integrations(plan: Extract1DPlan, blocks: Mapping[int, Block]) ->
             raise ValueError(
                 f"segment {segment} begins at {plan.segment_bounds[segment][0]}, the block at {block.start}"
             )
-        npixels = _sums(plan, block, 1).npixels[0, plan.columns]
+        box, planes = _planes(plan, block, 1)
+        npixels = _summed(box, planes).npixels[0, plan.columns]
         first[segment] = aperture_correction(plan.correction, plan.wavelength, npixels)
     return replace(plan, first=first)
 
@@ -72,7 +94,44 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
     KeyError
         If the plan needs the first integration of a segment and was not given it (`with_first_integrations`).
     """
-    sums, replaced = _without_guesses(plan, _sums(plan, block, block.n_int), block)
+    return extract(plan, block).spectra
+
+
+def extract(plan: Extract1DPlan, block: Block) -> Extracted:
+    """
+    Return the spectra of a block, beside optimal ones also those of the box.
+
+    Parameters
+    ----------
+    plan : Extract1DPlan
+        Of its exposure.
+    block : Block
+        As of `run`.
+
+    Returns
+    -------
+    extracted : Extracted
+    """
+    box, planes = _planes(plan, block, block.n_int)
+    if plan.optimal is None:
+        return Extracted(_spectra(plan, block, _completed(plan, box, planes, block.start)), None)
+    data = _marked(plan, block, box, planes)
+    planes = (data, *planes[1:])
+    weights = plan.optimal.weights._replace(rows=box.rows)
+    shifted = replace(plan.optimal, weights=weights)
+    weighed = optimal_extract(shifted, data, planes[1:], block.start)
+    plain = _completed(plan, box, planes, block.start)
+    lost = ~(plain.missing <= plan.box.max_missing)
+    names = ("flux", "var_poisson", "var_rnoise", "var_flat", "limit")
+    changed = {name: np.where(lost, np.nan, getattr(weighed, name)) for name in names}
+    best = replace(plain, **changed, uncompleted=weighed.uncompleted)
+    block = replace(block, estimated=None)
+    return Extracted(_spectra(plan, block, best), _spectra(plan, block, plain))
+
+
+def _spectra(plan: Extract1DPlan, block: Block, sums: BoxSums) -> Spectra:
+    """Return the spectra from sums over the aperture."""
+    sums, replaced = _without_guesses(plan, sums, block)
     replaced = replaced[:, plan.columns]
     sums = BoxSums(*(np.ascontiguousarray(values[:, plan.columns]) for values in vars(sums).values()))
     used = np.where(sums.npixels > 0.0, sums.npixels, 1.0)
@@ -149,19 +208,49 @@ def _background_column(sums: BoxSums, factor: NDArray[np.float64]) -> _Column:
     )
 
 
-def _sums(plan: Extract1DPlan, block: Block, n_int: int) -> BoxSums:
-    """Return the sums over the aperture of the first integrations of a block, turned to dispersion along x."""
+def _planes(plan: Extract1DPlan, block: Block, n_int: int) -> tuple[BoxPlan, Planes]:
+    """Return data and variances of the first integrations of a block, dispersion along x, and the box in them."""
     planes = [block.data, block.var_poisson, block.var_rnoise, block.var_flat]
     box = plan.box
+    first, last = int(box.rows[0]), int(box.rows[-1]) + 1
     if plan.turned:
-        first, last = int(box.rows[0]), int(box.rows[-1]) + 1
         box = box._replace(rows=box.rows - first)
-        planes = [None if p is None else np.ascontiguousarray(p[:n_int, :, first:last].swapaxes(1, 2)) for p in planes]
-    else:
-        planes = [None if p is None else p[:n_int] for p in planes]
+        turned = [None if p is None else np.ascontiguousarray(p[:n_int, :, first:last].swapaxes(1, 2)) for p in planes]
+        return box, tuple(turned)
+    if plan.optimal is not None:
+        return box._replace(rows=box.rows - first), tuple(None if p is None else p[:n_int, first:last] for p in planes)
+    return box, tuple(None if p is None else p[:n_int] for p in planes)
+
+
+def _summed(box: BoxPlan, planes: Planes) -> BoxSums:
+    """Return the sums over the aperture."""
     data, var_poisson, var_rnoise, var_flat = planes
     assert data is not None
     return box_extract(box, data, var_poisson, var_rnoise, var_flat)
+
+
+def _completed(plan: Extract1DPlan, box: BoxPlan, planes: Planes, start: int) -> BoxSums:
+    """Return the sums over the aperture; missing pixels are completed from the profile of each integration."""
+    sums = _summed(box, planes)
+    if plan.moving is None or not box.complete:
+        return sums
+    return recompleted(box, sums, plan.moving, start, planes)
+
+
+def _marked(plan: Extract1DPlan, block: Block, box: BoxPlan, planes: Planes) -> NDArray[np.float32]:
+    """Return a copy of the data in which guesses, and pixels whose variance is not known, are bad as well."""
+    data = planes[0]
+    assert data is not None
+    data = np.array(data, np.float32, order="C")
+    for plane in planes[1:]:
+        if plane is not None:
+            data[np.isnan(plane)] = np.nan
+    if block.estimated is not None:
+        first = int(plan.box.rows[0])
+        rows = slice(first, first + data.shape[1])
+        estimated = block.estimated[:, :, rows].swapaxes(1, 2) if plan.turned else block.estimated[:, rows]
+        data[estimated] = np.nan
+    return data
 
 
 def _factors(plan: Extract1DPlan, block: Block, npixels: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.apcorr import CorrectionTable, aperture_correction, correction_table
-from tso3.core.background import background_image
 from tso3.core.box import BoxPlan, plan_box
 from tso3.core.model import ExposureModel
-from tso3.core.profile import SpatialProfile, spatial_profile
+from tso3.core.moving import MovingProfile
+from tso3.core.optimal import OptimalPlan
+from tso3.core.profile import SpatialProfile
 from tso3.core.spectra import SpectrumHeader
 from tso3.errors import ReferenceFileError, Tso3Warning
 from tso3.io.defaults import apertures_of
 from tso3.io.reference_files import read_apcorr, read_extract1d
 from tso3.parameters import Extract1D, Photom
+from tso3.steps import extraction_shape
 from tso3.steps.extraction_setup import ExtractionSetup, choose_aperture, set_up, spectral_order, target_name
+from tso3.steps.extraction_shape import Knowledge
 from tso3.steps.mrs import mrs_setups
 from tso3.steps.soss import soss_header, soss_setups
 from tso3.steps.stripes import stripe_setup
@@ -92,6 +95,10 @@ class Extract1DPlan:
         Integrations of each segment.
     needs_first : bool
         True if ``first`` has to be filled, by `tso3.steps.extract_1d.with_first_integrations`, before blocks are run.
+    moving : MovingProfile or None
+        The profile in every integration, by which missing pixels are completed; None for the steady one.
+    optimal : OptimalPlan or None
+        Weights of optimal extraction; None for the box.
     """
 
     header: SpectrumHeader
@@ -108,12 +115,19 @@ class Extract1DPlan:
     segment_bounds: tuple[tuple[int, int], ...]
     needs_first: bool
     first: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+    moving: MovingProfile | None = None
+    optimal: OptimalPlan | None = None
 
     @property
     def turned_bytes(self) -> int:
-        """Bytes per integration of the copies of its planes with dispersion along x; 0 where it runs so anyway."""
+        """Bytes per integration of copies of its planes: where dispersion runs along y, or pixels are rejected."""
         across = int(self.box.rows[-1] - self.box.rows[0]) + 1
-        return across * self.box.npixels.size * _TURNED_BYTES if self.turned else 0
+        return across * self.box.npixels.size * _TURNED_BYTES if self.turned or self.optimal is not None else 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that are kept for the profiles of all integrations."""
+        return 0 if self.moving is None else self.moving.terms.nbytes + self.moving.coefficients.nbytes
 
     @property
     def complete(self) -> bool:
@@ -127,6 +141,7 @@ def prepare(
     parameters: Extract1D,
     model: ExposureModel | None,
     photom: Photom | None = None,
+    known: Knowledge | None = None,
 ) -> tuple[Extract1DPlan, ...]:
     """
     Return the plans of an exposure: one for each spectrum in it (order or channel).
@@ -143,6 +158,8 @@ def prepare(
         Its reference image gives the profile by which missing pixels are completed.
     photom : Photom, optional
         How spectra of SOSS are calibrated.
+    known : Knowledge, optional
+        What else is known about the exposure; by default only ``model``.
 
     Returns
     -------
@@ -152,7 +169,8 @@ def prepare(
     Raises
     ------
     Tso3Error
-        If a reference cannot be used, or the exposure has no wavelengths in the aperture.
+        If a reference cannot be used, the exposure has no wavelengths in the aperture, or optimal extraction is asked
+        for and cannot be done.
 
     Warns
     -----
@@ -160,6 +178,8 @@ def prepare(
         If something that was asked for cannot be done: see `tso3.steps.extraction_setup.set_up`, and for the
         completion of missing pixels without an exposure model, for which samples with missing pixels are NaN.
     """
+    known = Knowledge(model) if known is None else known
+    extraction_shape.check(parameters, model)
     if parameters.missing == "complete" and model is None:
         warnings.warn(
             f"{exposure.segments[0].path}: no survey was made, so there is no profile to complete missing pixels with;"
@@ -171,7 +191,7 @@ def prepare(
         setups = soss_setups(exposure, references, parameters, Photom() if photom is None else photom, model)
     else:
         setups = _setups(exposure, references, parameters, model)
-    return tuple(_plan(exposure, references, parameters, model, setup) for setup in setups)
+    return tuple(_plan(exposure, references, parameters, known, setup) for setup in setups)
 
 
 def _setups(
@@ -196,11 +216,14 @@ def _plan(
     exposure: Exposure,
     references: References,
     parameters: Extract1D,
-    model: ExposureModel | None,
+    known: Knowledge,
     setup: ExtractionSetup,
 ) -> Extract1DPlan:
     """Return the plan of one spectrum."""
-    profile = None if model is None else _profile(setup, model, exposure.dispersion_axis == 2)
+    shape = None
+    if known.model is not None:
+        shape = extraction_shape.steady(setup, known.model, exposure.dispersion_axis == 2)
+    profile = None if shape is None else shape.profile
     box = plan_box(
         setup.aperture,
         setup.region,
@@ -210,7 +233,18 @@ def _plan(
         parameters.max_missing,
         setup.span,
     )
-    return _finish_plan(exposure, references, parameters, setup, box, profile)
+    plan = _finish_plan(exposure, references, parameters, setup, box, profile)
+    if shape is None:
+        return plan
+    is_optimal = parameters.extraction_type == "optimal"
+    moving = None
+    if parameters.profile == "moving" and (is_optimal or box.complete):
+        moving = extraction_shape.moving(known, box, shape)
+    if not is_optimal:
+        return replace(plan, moving=moving)
+    return replace(
+        plan, moving=moving, optimal=extraction_shape.optimal(known, box, shape, moving, parameters.optimal_snr)
+    )
 
 
 def _finish_plan(
@@ -270,14 +304,6 @@ def _used_rows(exposure: Exposure, box: BoxPlan, turned: bool) -> slice:
     if box.smoothing > 1:
         return slice(0, exposure.ny)
     return slice(box.start, box.start + box.npixels.size)
-
-
-def _profile(setup: ExtractionSetup, model: ExposureModel, turned: bool) -> SpatialProfile:
-    """Return the spatial profile of the reference image less its background."""
-    reference = model.reference.T if turned else model.reference
-    if setup.region is not None:
-        reference = reference - background_image(reference, setup.region, setup.fit)
-    return spatial_profile(reference, setup.aperture)
 
 
 def _is_point(exposure: Exposure) -> bool:

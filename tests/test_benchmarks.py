@@ -101,3 +101,125 @@ def test_without_a_peer_it_says_what_to_do():
     assert "--peer-python" in done.stderr
     assert "pip install jwst==3.0.0" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+TINY = """
+[measure]
+seeds_small = 2
+channels = 4
+edge = 2
+ends = 3
+found_above = [8.0, 6.0]
+[set.nominal]
+cosmic_rays = 60.0
+bad_pixels = 0.002
+drift = 0.02
+jitter = 0.003
+depth = 0.01
+segments = 2
+[[scene]]
+name = "image"
+set = "nominal"
+size = "small"
+mode = "NRC_TSIMAGE"
+n_int = 24
+[[scene]]
+name = "from a file that is not here"
+set = "nominal"
+size = "small"
+mode = "NIS_SOSS"
+n_int = 24
+needs = "no/such/file.npy"
+"""
+
+
+@pytest.fixture
+def accuracy(monkeypatch):
+    """Make the scripts of the accuracy programme importable."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def test_accuracy_of_a_tiny_scene_and_of_one_more_seed(tmp_path):
+    (tmp_path / "scenes.toml").write_text(TINY)
+    given = {"--scenes-file": "scenes.toml", "--results": "accuracy.json", "--work-dir": ""}
+    places = [text for option, name in given.items() for text in (option, str(tmp_path / name))]
+    command = [sys.executable, str(FOLDER / "accuracy.py"), "--program", "tso3", *places]
+    for options in (["--seeds", "2"], ["--seeds", "3", "--merge"]):
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "no/such/file.npy" in done.stdout or "TSO3_SHARED" in done.stdout
+    row = json.loads((tmp_path / "accuracy.json").read_text())["rows"]["image"]["tso3"]
+    assert row["seeds"] == [0, 1, 2]
+    assert row["sums"]["out"][0] == row["sums"]["pull"][0] == 3
+    assert row["sums"]["rays_8"][1] > 20
+    assert row["sums"]["found_8"][1] > 0.9 * row["sums"]["rays_8"][1]
+    assert 0 < row["sums"]["expect_elsewhere"][1] < 1
+    assert abs(row["sums"]["pull"][1]) < 15
+    page = (tmp_path / "accuracy.md").read_text()
+    assert "| image | tso3 | 3 |" in page
+    assert "|  | reference | 3 | 1 | 1 |" in page
+    assert not list(tmp_path.glob("accuracy-*"))
+
+
+def test_pooled_ratios_and_their_errors(accuracy):
+    import numpy as np
+
+    from accuracy_pool import add, moments, ratio
+
+    rng = np.random.default_rng(3)
+    sums, one = {}, {}
+    for _ in range(400):
+        noise, more = rng.normal(size=(2, 50))
+        add(sums, {"out": np.var(noise + 0.5 * more), "out_ref": np.var(noise), "pull": noise[0], "chi2": np.nan})
+        add(one, {"out": np.var(noise), "out_ref": np.var(noise)})
+    found = ratio(sums, "out", 1.05)
+    assert found.value == pytest.approx(np.sqrt(1.25), abs=4 * found.error)
+    assert 0.001 < found.error < 0.005
+    assert found.holds is False
+    assert ratio(sums, "out", 1.12).holds is True
+    assert ratio(one, "out", 1.0).holds is True
+    assert ratio(one, "out", 1.0).error == pytest.approx(0.0, abs=1e-9)
+    assert moments(sums, "pull")[2] == pytest.approx(1.0, abs=0.1)
+    assert moments(sums, "chi2")[0] == 0
+
+
+def test_bounds_of_flags_and_cosmic_rays(accuracy):
+    from accuracy_pool import false_flags, found
+
+    sums = {"rays_8": [1, 1000.0], "found_8": [1, 985.0], "false_ends": [1, 60.0], "expect_ends": [1, 4.0]}
+    assert found(sums, "8", 0.99).holds is True  # within two standard errors
+    assert found(sums, "8", 0.995).holds is False
+    assert found({}, "8", 0.995).holds is None
+    assert false_flags(sums, "ends", "nominal") == (60.0, 4.0, False)
+    assert false_flags(sums, "ends", "difficult") == (60.0, 4.0, True)
+
+
+def test_places_of_integrations(accuracy):
+    import numpy as np
+
+    from accuracy_flags import PLACES, contacts, places
+
+    place = np.array(PLACES)[places({"ramp": np.ones(200)}, [100, 100], 0.01, 3, 5)]
+    assert (place[:5] == "ends").all()
+    assert (place[-5:] == "ends").all()
+    assert (place[97:103] == "edges").all()
+    assert np.flatnonzero(place == "ingress").tolist() == list(range(54, 65))
+    assert np.flatnonzero(place == "egress").tolist() == list(range(135, 146))
+    assert contacts(0.0) == (0.225, 0.225)
+
+
+def test_every_scene_can_be_simulated(accuracy):
+    from scenes import load
+    from tso3.simulate.configurations import instrument_of
+    from tso3.simulate.troubles import make_troubles
+
+    settings, scenes = load()
+    assert {scene.set for scene in scenes} == {"nominal", "difficult"}
+    assert {"PRISM visit", "BOTS visit"} <= {scene.name for scene in scenes}
+    modes = {"NRS_BRIGHTOBJ", "NIS_SOSS", "NRC_TSGRISM", "NRC_TSIMAGE", "MIR_IMAGE", "MIR_MRS", "MIR_LRS-SLITLESS"}
+    assert {scene.options["mode"] for scene in scenes} == modes
+    assert settings["seeds_small"] == 300
+    for scene in scenes:
+        instrument = instrument_of(scene.options["mode"], scene.options.get("configuration"))
+        assert scene.options.get("subarray", next(iter(instrument.subarrays))) in instrument.subarrays
+        make_troubles(scene.options.get("troubles"), instrument)

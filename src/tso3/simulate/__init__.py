@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tso3.simulate.troubles import Troubles
 from tso3.simulate.visit import SimulatedVisit, simulate
 
-__all__ = ["SimulatedVisit", "simulate"]
+__all__ = ["SimulatedVisit", "Troubles", "simulate"]

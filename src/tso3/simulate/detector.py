@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from tso3.simulate.layers import Geometry, Layer, make_layers, plane, psf_scale
 from tso3.simulate.particles import CosmicRays
 from tso3.simulate.pixels import BadPixels, draw_bad_pixels
 from tso3.simulate.scene import Pointing, Star, Transit, stream
+from tso3.simulate.troubles import NO_TROUBLES, Troubles, spoil_pixels
 
 __all__ = ["Clock", "DetectorScene", "Options", "make_scene"]
 
@@ -24,7 +25,7 @@ class Options:
 
     Attributes
     ----------
-    n_int, seed, noise, cosmic_rays, bad_pixels, flat_error, photom, one_over_f
+    n_int, seed, noise, cosmic_rays, bad_pixels, flat_error, photom, one_over_f, flux_scale, troubles
         As the arguments of ``simulate``.
     """
 
@@ -39,6 +40,7 @@ class Options:
     photom: bool = True
     one_over_f: float = 0.3
     flux_scale: float = 1.0
+    troubles: Troubles = NO_TROUBLES
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class DetectorScene:
     static_dq : ndarray of uint32, shape (ny, nx)
         Flags of every integration.
     ramp : ndarray, shape (n_int,)
-        Settling of the detector, a factor.
+        Settling of the detector and the star's own variation, a factor.
     offsets : ndarray, shape (n_int, 2)
         (x, y) motion of the star [pixel].
     """
@@ -121,6 +123,11 @@ class DetectorScene:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.convert.shape
+
+    @property
+    def sky(self) -> np.ndarray:
+        """What an even background looks like: the flat field, 0 on reference pixels."""
+        return np.where(self.static_dq >> 31, 0, self.flat).astype(np.float32)
 
     @property
     def geometry(self) -> Geometry:
@@ -161,6 +168,8 @@ class DetectorScene:
             rate = light if rate is None else np.add(rate, light, out=rate)
         assert rate is not None
         rate += self.background
+        if self.options.troubles.background_change:
+            rate += np.float32(self.options.troubles.background_change * (i_int + 0.5) / self.options.n_int) * self.sky
         on = self.bad.switched_on(i_int)
         rate[self.bad.y[on], self.bad.x[on]] += self.bad.rate[on].astype(np.float32)
         return rate
@@ -195,6 +204,9 @@ def make_scene(
         Static arrays and numbers per integration.
     """
     detector = instrument.detectors[i_detector]
+    if options.troubles.profile:
+        orders = tuple(replace(order, profile=f"frame:{options.troubles.profile}") for order in detector.orders)
+        detector = replace(detector, orders=orders)
     clock = Clock(subarray.frame_time, instrument.ngroups)
     star = Star(instrument.source_flux * options.flux_scale, instrument.reference_wavelength, instrument.temperature,
                 instrument.resolution)  # fmt: skip
@@ -206,6 +218,7 @@ def make_scene(
     read_variance = sigma2 * np.exp(rng.normal(0, 0.12, convert.shape))
     flat = 1.0 + options.flat_error * rng.normal(0, 1, read_variance.shape)
     bad = draw_bad_pixels(options.bad_pixels, read_variance.shape, np.sqrt(sigma2), options.seed, i_detector)
+    bad = spoil_pixels(bad, options.troubles, read_variance.shape, np.sqrt(sigma2), (options.seed, i_detector))
     y = np.linspace(-1, 1, subarray.ny)[:, None]
     background = instrument.background * (1 + 0.02 * y) * np.ones(read_variance.shape) * flat
     if instrument.background_shape is not None:
@@ -223,7 +236,7 @@ def make_scene(
         np.where(np.isnan(wavelength), np.nan, convert) if instrument.is_blanked else convert,
         np.where(reference, 0, background).astype(np.float32), flat, read_variance.astype(np.float32), dq, bad,
         CosmicRays(options.cosmic_rays, instrument.pixel_microns, instrument.thickness),
-        1.0 + instrument.ramp[0] * np.exp(-fraction / instrument.ramp[1]),
+        (1.0 + instrument.ramp[0] * np.exp(-fraction / instrument.ramp[1])) * options.troubles.variation(options.n_int),
         options.pointing.offsets(options.n_int, options.seed, exposure),
     )  # fmt: skip
 

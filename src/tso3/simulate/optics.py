@@ -204,7 +204,8 @@ def spread(name: str, axis: int) -> LineSpread | WideSpread | StripeSpread:
     Parameters
     ----------
     name : str
-        ``"telescope"``, ``"soss"``, or ``"stripe"``: that of a piece of the pupil.
+        ``"telescope"``, ``"soss"``, ``"stripe"``: that of a piece of the pupil, or ``"frame:"`` and the path of a
+        median frame of SOSS.
     axis : int
         Dispersion axis: 1 along x, 2 along y.
 
@@ -213,6 +214,10 @@ def spread(name: str, axis: int) -> LineSpread | WideSpread | StripeSpread:
     profile : LineSpread, WideSpread or StripeSpread
         All have ``on_pixels`` and ``enclosed``.
     """
+    if name.startswith("frame:"):
+        from tso3.simulate.frame_profile import frame_spread
+
+        return frame_spread(name.removeprefix("frame:"))
     makers = {
         "telescope": lambda: line_spread(axis),
         "soss": wide_spread,

@@ -1,4 +1,4 @@
-"""Bad pixels: dead, hot, telegraph, intermittent, and those outside the calibrated area."""
+"""Bad pixels: dead, hot, telegraph, intermittent, lapsing, and those outside the calibrated area."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tso3.simulate.scene import stream
 
 __all__ = ["KINDS", "BadPixels", "draw_bad_pixels"]
 
-KINDS = ("dead", "hot_flagged", "hot", "telegraph", "intermittent")
+KINDS = ("dead", "hot_flagged", "hot", "telegraph", "intermittent", "lapsing")
 """Kinds of bad pixels: index in this tuple is the code in the truth file."""
 
 _SHARES = (0.35, 0.25, 0.15, 0.12, 0.13)
@@ -28,7 +28,8 @@ class BadPixels:
     rate : ndarray of float, shape (n,)
         Extra signal [electron / s] of hot and telegraph pixels, 0 for others.
     period : ndarray of int, shape (n,)
-        Telegraph: integrations between switches; intermittent: one integration in ``period`` is flagged.
+        Telegraph: integrations between switches; lapsing: the same, between flagged and good; intermittent: one
+        integration in ``period`` is flagged.
     phase : ndarray of int, shape (n,)
         Start of the pattern [integrations].
     """
@@ -45,13 +46,19 @@ class BadPixels:
         return np.flatnonzero(self.kind == KINDS.index(kind))
 
     def flagged(self, i_int: int) -> np.ndarray:
-        """Return the indices of the intermittent pixels that are bad in one integration."""
+        """Return the indices of the intermittent and lapsing pixels that are bad in one integration."""
         which = self.of("intermittent")
-        return which[(i_int + self.phase[which]) % self.period[which] == 0]
+        return np.concatenate(
+            [which[(i_int + self.phase[which]) % self.period[which] == 0], self._odd("lapsing", i_int)]
+        )
 
     def switched_on(self, i_int: int) -> np.ndarray:
         """Return the indices of the telegraph pixels that are in their high state in one integration."""
-        which = self.of("telegraph")
+        return self._odd("telegraph", i_int)
+
+    def _odd(self, kind: str, i_int: int) -> np.ndarray:
+        """Return the indices of the pixels of a kind that are in the second half of their cycle."""
+        which = self.of(kind)
         return which[((i_int + self.phase[which]) // self.period[which]) % 2 == 1]
 
 
@@ -83,7 +90,7 @@ def draw_bad_pixels(fraction: float, shape: tuple[int, int], sigma: float, seed:
     y[1:][cluster[1:]] = y[:-1][cluster[1:]] + rng.integers(0, 2, int(cluster[1:].sum()))
     x[1:][cluster[1:]] = x[:-1][cluster[1:]] + rng.integers(0, 2, int(cluster[1:].sum()))
     flat = np.unique(np.clip(y, 0, shape[0] - 1) * shape[1] + np.clip(x, 0, shape[1] - 1))
-    kind = rng.choice(len(KINDS), len(flat), p=_SHARES)
+    kind = rng.choice(len(_SHARES), len(flat), p=_SHARES)
     signal = np.exp(rng.normal(np.log(25.0), 0.8, len(flat))) * sigma
     rate = np.where((kind >= 1) & (kind <= 2), signal, np.where(kind == 3, 0.4 * signal, 0.0))
     period = np.where(kind == 3, rng.integers(2, 40, len(flat)), rng.integers(15, 26, len(flat)))

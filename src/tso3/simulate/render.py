@@ -15,9 +15,11 @@ __all__ = ["PLANES", "Hits", "Renderer"]
 PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 """Planes of a product, in the order of its HDUs."""
 
-_DO_NOT_USE, _JUMP = 1, 4
+_DO_NOT_USE, _SATURATED, _JUMP = 1, 2, 4
 _MISSED = 0.15
 """Share of the particles that the jump step does not catch."""
+_TAIL, _TAIL_LENGTH = 3.0, 10
+"""E-folding time and length of the tail of a cosmic ray [integrations]."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Renderer:
         self._dead |= ~np.isfinite(scene.convert)
         self._normal = np.empty(scene.shape, np.float32)
         self._deposits: dict[int, Deposit] = {}
+        self._well = np.inf
+        if scene.options.troubles.saturation:
+            self._well = scene.options.troubles.saturation * float(np.max(scene.model(0) - scene.background))
 
     def integration(self, i_int: int, out: dict[str, np.ndarray]) -> Hits:
         """
@@ -88,7 +93,8 @@ class Renderer:
         out["DQ"][...] = scene.static_dq
         poisson = np.maximum(rate, np.float32(1e-3)) / np.float32(scene.clock.fitted)
         read = self._read
-        hits, read = self._hits(i_int, rate, poisson, read, out["DQ"])
+        hits, read = self._hits(i_int, rate, poisson, read.copy() if np.isfinite(self._well) else read, out["DQ"])
+        lost = self._saturate(rate, poisson, read, out["DQ"])
         if options.noise:
             rate += self._noise(i_int, poisson, read)
         rate.ravel()[hits.index] += hits.amplitude.astype(np.float32)
@@ -100,18 +106,47 @@ class Renderer:
             np.square(out["SCI"] * np.float32(options.flat_error), out=out["VAR_FLAT"])
             total += out["VAR_FLAT"]
         np.sqrt(total, out=out["ERR"])
-        self._blank(i_int, out)
+        self._misjudge(out)
+        self._blank(i_int, lost, out)
         amplitude = hits.amplitude * scene.convert.ravel()[hits.index]
         return replace(hits, amplitude=amplitude, sigma=amplitude / out["ERR"].ravel()[hits.index])
 
-    def _blank(self, i_int: int, out: dict[str, np.ndarray]) -> None:
-        """Set NaN where nothing was measured: dead pixels, and intermittent ones when they are bad."""
+    def _saturate(self, rate: np.ndarray, poisson: np.ndarray, read: np.ndarray, dq: np.ndarray) -> np.ndarray | None:
+        """
+        Shorten the ramps of saturated pixels: flag them and raise their variances, in place.
+
+        Return where fewer than two groups are left; None without saturation.
+        """
+        if not np.isfinite(self._well):
+            return None
+        n = self.scene.clock.ngroups
+        kept = np.floor(np.minimum(n * self._well / np.maximum(rate, np.float32(1e-6)), n)).astype(np.int64)
+        dq[kept < n] |= _SATURATED
+        kept = np.maximum(kept, 1)
+        poisson *= ((n - 1) / np.maximum(kept - 1, 1)).astype(np.float32)
+        read *= ((n**3 - n) / np.maximum(kept**3 - kept, 6)).astype(np.float32)
+        return kept < 2
+
+    def _misjudge(self, out: dict[str, np.ndarray]) -> None:
+        """Make the errors wrong by the factor that was asked for."""
+        factor = self.scene.options.troubles.err_scale
+        if factor != 1.0:
+            for name, plane in out.items():
+                if name == "ERR" or name.startswith("VAR_"):
+                    plane *= np.float32(factor if name == "ERR" else factor**2)
+
+    def _blank(self, i_int: int, lost: np.ndarray | None, out: dict[str, np.ndarray]) -> None:
+        """Set NaN where nothing was measured: dead, saturated, and those that come and go while they are bad."""
         bad = self.scene.bad
         which = bad.flagged(i_int)
         out["DQ"][bad.y[which], bad.x[which]] |= _DO_NOT_USE
+        if lost is not None:
+            out["DQ"][lost] |= _DO_NOT_USE
         for name, plane in out.items():
             if name != "DQ":
                 plane[self._dead] = np.nan
+                if lost is not None:
+                    plane[lost] = np.nan
                 plane[bad.y[which], bad.x[which]] = np.nan
 
     def _noise(self, i_int: int, poisson: np.ndarray, read: np.ndarray) -> np.ndarray:
@@ -122,8 +157,10 @@ class Renderer:
         rng.standard_normal(dtype=np.float32, out=self._normal)
         noise = np.sqrt(poisson + np.float32(1 - share**2) * read) * self._normal
         if share:
-            axis = scene.instrument.striping_axis
-            parts = scene.instrument.stripe_parts
+            axis, parts = scene.instrument.striping_axis, scene.instrument.stripe_parts
+            if scene.options.troubles.stripes is not None:
+                asked = 0 if scene.options.troubles.stripes == "columns" else 1
+                axis, parts = asked, parts if asked == axis else 1
             common = rng.standard_normal((scene.shape[1 - axis], parts), dtype=np.float32)
             common *= np.float32(share) * np.sqrt(np.mean(self._read))
             lines = np.repeat(common, -(-scene.shape[axis] // parts), axis=1)[:, : scene.shape[axis]]
@@ -157,22 +194,24 @@ class Renderer:
             poisson.ravel()[flagged] *= (clock.ngroups - 1) / max(clock.ngroups - 2, 1)
         index = now.index
         if i_int > 0 and scene.options.cosmic_rays:
-            before = self._deposit(i_int - 1)
-            glow = before.charge * scene.instrument.afterglow / clock.integration
-            visible = glow * clock.integration > 1.0
-            index = np.concatenate([index, before.index[visible]])
-            amplitude = np.concatenate([amplitude, glow[visible]])
-            caught = np.concatenate([caught, np.zeros(int(visible.sum()), bool)])
+            for age in range(1, min(i_int, _TAIL_LENGTH if scene.options.troubles.tails else 1) + 1):
+                before = self._deposit(i_int - age)
+                part = scene.options.troubles.tails * np.exp(-age / _TAIL)
+                glow = before.charge * (part + (scene.instrument.afterglow if age == 1 else 0.0)) / clock.integration
+                visible = glow * clock.integration > 1.0
+                index = np.concatenate([index, before.index[visible]])
+                amplitude = np.concatenate([amplitude, glow[visible]])
+                caught = np.concatenate([caught, np.zeros(int(visible.sum()), bool)])
             index, inverse = np.unique(index, return_inverse=True)
             amplitude = np.bincount(inverse, amplitude, len(index))
             caught = np.bincount(inverse, caught, len(index)) > 0
         return Hits(index, amplitude, caught, amplitude), read
 
     def _deposit(self, i_int: int) -> Deposit:
-        """Return the particles of an integration; those of the last two are kept, for the afterglow."""
+        """Return the particles of an integration; those of the last few are kept, for what they leave."""
         if i_int not in self._deposits:
             scene = self.scene
             key = (*scene.key, 5, i_int)
             made = scene.rays.deposit(scene.shape, scene.clock.integration, scene.options.seed, key)
-            self._deposits = {i: d for i, d in self._deposits.items() if abs(i - i_int) <= 1} | {i_int: made}
+            self._deposits = {i: d for i, d in self._deposits.items() if abs(i - i_int) <= _TAIL_LENGTH} | {i_int: made}
         return self._deposits[i_int]

@@ -214,10 +214,13 @@ class Pointing:
         White scatter per axis [pixel, rms].
     drift : float
         Peak-to-peak slow motion over the exposure per axis [pixel].
+    steps : tuple of (float, float, float)
+        Sudden shifts: when, in parts of the exposure, and by how much in x and y [pixel].
     """
 
     jitter: float
     drift: float
+    steps: tuple[tuple[float, float, float], ...] = ()
 
     def offsets(self, n_int: int, seed: int, exposure: int) -> np.ndarray:
         """
@@ -242,4 +245,7 @@ class Pointing:
         for axis in range(2):
             linear, phase, period = rng.uniform(-1, 1), rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 0.9)
             slow[:, axis] = linear * (t - 0.5) + 0.3 * np.sin(2 * np.pi * t / period + phase)
-        return white + self.drift * slow
+        sudden = np.zeros((n_int, 2))
+        for when, *shift in self.steps:
+            sudden[t >= when] += shift
+        return white + self.drift * slow + sudden

@@ -9,7 +9,9 @@ All indices are 0-based; integrations count from the start of the exposure. Arra
                             dispersion pixels of all the star's light (imaging: its flux density)
 ``transit``                 relative flux (n_node, n_int) by the transit alone, at ``transit_wavelength`` [micron]
 ``depth``                   square of the radius ratio (n_node,)
-``ramp``                    settling of the detector (n_int,), a factor
+``ramp``                    settling of the detector and the star's own variation (n_int,), a factor
+``err_scale``               factor by which ERR is wrong
+``slit_rows``               (n_slit, 2) first and last row (exclusive) of the frame that each slit of a file holds
 ``offset_x, offset_y``      motion of the star (n_int,) [pixel]
 ``wavelength, flux``        the star on the dispersion pixels (n_disp,) [micron], [Jy]
 ``calibrated``              dispersion pixels that have a wavelength (spectroscopy)
@@ -22,7 +24,7 @@ All indices are 0-based; integrations count from the start of the exposure. Arra
                             ``sigma`` (in units of ERR), ``caught`` (by the jump step: nothing added, JUMP_DET set)
 ``bad_*``                   bad pixels: ``y, x, kind`` (index into ``bad_kinds``), ``period, phase``: an intermittent
                             one is flagged where (i + phase) % period is 0, a telegraph one is high where
-                            (i + phase) // period is odd
+                            (i + phase) // period is odd, a lapsing one is flagged then
 ``order``                   spectral order of the first layer, if the detector shows several layers
 ==========================  ========================================================================================
 
@@ -98,13 +100,15 @@ def write_truth(path: Path, scene: DetectorScene, times: ExposureTimes, hits: li
         Cosmic rays by 0-based integration.
     """
     from tso3.simulate.pixels import KINDS
+    from tso3.simulate.stripes import rows_of
 
     nx = scene.shape[1]
     index = np.concatenate([h.index for _, h in hits]) if hits else np.zeros(0, int)
     bad = scene.bad
     content = {
         "time_mjd_utc": times.mid, "time_bjd_tdb": times.mid_bjd,
-        "ramp": scene.ramp,
+        "ramp": scene.ramp, "err_scale": np.array(scene.options.troubles.err_scale),
+        "slit_rows": np.array([(rows.start, rows.stop) for rows in rows_of(scene).values()]),
         "offset_x": scene.offsets[:, 0], "offset_y": scene.offsets[:, 1],
         "background": scene.background * scene.convert, "flat": scene.flat.astype(np.float32),
         "reference": scene.model(0) * scene.convert,

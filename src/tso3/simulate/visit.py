@@ -20,6 +20,7 @@ from tso3.simulate.references import write_references
 from tso3.simulate.render import Renderer
 from tso3.simulate.scene import Pointing, Transit
 from tso3.simulate.times import exposure_times
+from tso3.simulate.troubles import TILT_TIME, Troubles, make_troubles
 from tso3.simulate.truth import write_truth
 
 __all__ = ["SimulatedVisit", "simulate"]
@@ -75,6 +76,7 @@ def simulate(
     one_over_f: float = 0.3,
     photom: bool = True,
     flux_scale: float = 1.0,
+    troubles: Troubles | Mapping[str, Any] | None = None,
     progress: Any = None,
 ) -> SimulatedVisit:
     """
@@ -119,6 +121,8 @@ def simulate(
         False leaves the products in DN/s.
     flux_scale : float, optional
         Multiplier of the star's flux.
+    troubles : Troubles or mapping, optional
+        What makes the scene difficult, see `tso3.simulate.Troubles`; nothing by default.
     progress : object, optional
         With methods ``start(stage, total)``, ``advance(n)``, ``finish()``.
 
@@ -135,6 +139,11 @@ def simulate(
         If another argument is out of its bounds.
     OutputError
         If a file cannot be written.
+
+    Notes
+    -----
+    Every purpose has its own stream of random numbers: with ``cosmic_rays=0, bad_pixels=0, jitter=0, drift=0`` and no
+    troubles the same seed gives the same draw of the noise, on an undisturbed scene.
     """
     instrument = instrument_of(mode, configuration)
     if n_int < 1:
@@ -145,9 +154,13 @@ def simulate(
            flux_scale=flux_scale)  # fmt: skip
     which = _detectors(instrument, detectors)
     area = _subarray(instrument, subarray)
-    pointing = Pointing(instrument.jitter if jitter is None else jitter, instrument.drift if drift is None else drift)
+    trouble = make_troubles(troubles, instrument)
+    steps = ((TILT_TIME, 0.6 * trouble.tilt, 0.8 * trouble.tilt),) if trouble.tilt else ()
+    pointing = Pointing(
+        instrument.jitter if jitter is None else jitter, instrument.drift if drift is None else drift, steps
+    )
     options = Options(n_int, seed, Transit(depth=depth), pointing, noise, cosmic_rays, bad_pixels, flat_error, photom,
-                      one_over_f, flux_scale)  # fmt: skip
+                      one_over_f, flux_scale, trouble)  # fmt: skip
     folder = Path(output_dir)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,87 @@
+"""The page of results of the accuracy programme, from its pooled numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from accuracy_flags import PLACES
+from accuracy_pool import failures, false_flags, figures
+
+_HEAD = (
+    "scene", "program", "seeds", "out of transit", "ingress, egress", "pull: mean", "pull: std",
+    "rays > 8", "rays > 6", "false flags: " + ", ".join(PLACES), "chi2, channels",
+)  # fmt: skip
+_ORDER = ("tso3", "optimal", "archive", "jwst", "reference")
+_MUST = {
+    "nominal": ("≤ 1.05 (optimal 1.02)", "≤ 1.1", "±0.1", "0.93–1.07", "≥ 0.995", "≥ 0.95", "≤ 3E + 3√E + 3",
+                "0.95–1.05"),
+    "difficult": ("≤ 1.2", "≤ 1.3", "±0.3", "", "≥ 0.99", "≥ 0.9", "≤ 10E + 10", "≤ 1.3"),
+}  # fmt: skip
+_ABOUT = """# Accuracy
+
+Made by `benchmarks/accuracy.py`; `docs/accuracy.md` says what each column is. Scatter is relative to that of the same
+draw of the noise on the scene without motion, cosmic rays and bad pixels (program `reference`). Numbers are pooled
+over the seeds, ± one standard error. **Bold**: off its bound by more than two of them. False flags: found (E, by noise
+alone).
+"""
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Return the page."""
+    lines = [_ABOUT]
+    rows = results["rows"]
+    for kind in ("nominal", "difficult"):
+        lines += [f"\n## {kind.capitalize()} scenes\n", "| " + " | ".join(_HEAD) + " |", "|---" * len(_HEAD) + "|"]
+        lines += ["| *bound* | | | " + " | ".join(_MUST[kind]) + " |"]
+        lines += [_line(name, program, row) for name, program, row in _sorted(rows, kind)]
+        lines += ["", *_failing(rows, kind)]
+    lines += ["\n## Measured with\n"]
+    for text, number in sorted(_origins(rows).items()):
+        lines.append(f"- {text}: {number} rows")
+    return "\n".join(lines) + "\n"
+
+
+def write(results: Mapping[str, Any], folder: Path) -> None:
+    """Write ``accuracy.md``."""
+    (folder / "accuracy.md").write_text(markdown(results), encoding="utf-8")
+
+
+def _sorted(rows: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for name, programs in rows.items():
+        for program in sorted(programs, key=_ORDER.index):
+            if programs[program]["set"] == kind:
+                yield name, program, programs[program]
+
+
+def _line(name: str, program: str, row: Mapping[str, Any]) -> str:
+    found = figures(row, row["set"], program == "optimal")
+    cells = [name if program == "tso3" else "", program, str(len(row["seeds"]))]
+    if program == "reference":
+        texts = ["1", "1", *(found[key].text(2) for key in ("pull mean", "pull std")), "–", "–", "–"]
+        return "| " + " | ".join([*cells, *texts, found["chi2"].text()]) + " |"
+    cells += [found["out"].text(), found["edge"].text(2), found["pull mean"].text(2), found["pull std"].text(2)]
+    cells += [found["found 8"].text(4), found["found 6"].text(4)]
+    counts = [false_flags(row["sums"], place, row["set"]) for place in PLACES]
+    cells.append(", ".join((f"{n:.0f}" if ok else f"**{n:.0f}**") + f" ({e:.1f})" for n, e, ok in counts))
+    if row["failed"]:
+        cells[2] += f" ({len(row['failed'])} ended in an error)"
+    return "| " + " | ".join([*cells, found["chi2"].text()]) + " |"
+
+
+def _failing(rows: Mapping[str, Any], kind: str) -> list[str]:
+    """Return which measures of the default preset do not hold, by scene."""
+    lines = []
+    for name, program, row in _sorted(rows, kind):
+        if program in ("tso3", "optimal") and (missed := failures(row, kind, program == "optimal")):
+            lines.append(f"- {name}, {program}: {'; '.join(missed)}")
+    return ["Does not hold:\n", *lines] if lines else ["All that was measured holds for `tso3`."]
+
+
+def _origins(rows: Mapping[str, Any]) -> dict[str, int]:
+    origins: dict[str, int] = {}
+    for programs in rows.values():
+        for row in programs.values():
+            origins[row["origin"]] = origins.get(row["origin"], 0) + 1
+    return origins

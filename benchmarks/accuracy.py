@@ -34,11 +34,36 @@ from accuracy_pool import add, failures
 from scenes import Scene, load
 
 FOLDER = Path(__file__).parent
-PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "tso3": ("default", {}),
-    "archive": ("archive", {}),
+
+
+@dataclass(frozen=True)
+class Program:
+    """
+    What runs in this process.
+
+    Attributes
+    ----------
+    preset : str
+        Of tso3.
+    parameters : dict
+        On top of it.
+    given : bool
+        Whether it is given the reference files of the scene, with their fixed box, as the reference pipeline is; else
+        it takes its own aperture.
+    """
+
+    preset: str = "default"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    given: bool = False
+
+
+PROGRAMS = {
+    "tso3": Program(),
+    "tso3 in the box": Program(given=True),
+    "archive": Program("archive", given=True),
 }
-"""Preset and parameters of what runs in this process."""
+BY_DEFAULT = ("tso3", "archive")
+IN_THE_BOX = "reference in the box"
 QUIETLY = {"outlier_detection": {"skip": True}}
 """Parameters of the undisturbed twin: there is nothing to be found in it."""
 
@@ -156,6 +181,11 @@ def origin(peer: Peer | None) -> str:
     return own if peer is None else f"{own}; jwst {peer.versions['jwst']} (numpy {peer.versions['numpy']})"
 
 
+def reference_of(program: str) -> str:
+    """Return what a program is compared with: the undisturbed twin in its own aperture, or in the box it was given."""
+    return IN_THE_BOX if program == "jwst" or PROGRAMS[program].given else "reference"
+
+
 def used_references(visit: Any) -> dict[str, Path]:
     """Return the reference files that all programs get: without limits of the white light, which the truth has not."""
     return {kind: path for kind, path in visit.references.items() if kind != "wavelengthrange"}
@@ -165,13 +195,13 @@ def reduce_with(program: str, visit: Any, folder: Path, peer: Peer | None) -> li
     """Run one program on a visit; return its flagged exposures, in the order of the segments."""
     import tso3
 
-    references = used_references(visit)
     if program == "jwst":
         assert peer is not None
-        peer.run(visit.association, folder, references)
+        peer.run(visit.association, folder, used_references(visit))
     else:
-        preset, parameters = PROGRAMS[program]
-        tso3.run(visit.association, folder, preset=preset, parameters=parameters, overrides=references)
+        how = PROGRAMS[program]
+        references = used_references(visit) if how.given else {}
+        tso3.run(visit.association, folder, preset=how.preset, parameters=how.parameters, overrides=references)
     return sorted(folder.glob("*_crfints.fits"))
 
 
@@ -201,9 +231,13 @@ def measure_seed(
     depth = scene.options["depth"]
     contact = contacts(depth)
     twin = scene.simulate_twin(folder / "twin", seed)
-    tso3.run(twin.association, folder / "reference", parameters=QUIETLY, overrides=used_references(twin))
-    reference = read_light(folder / "reference", twin.truths, settings["channels"])
-    answers: dict[str, dict[str, float] | str] = {"reference": judge(reference, reference, contact)}
+    answers: dict[str, dict[str, float] | str] = {}
+    best: dict[str, Light] = {}
+    for name in sorted({reference_of(program) for program in programs}):
+        references = used_references(twin) if name == IN_THE_BOX else {}
+        tso3.run(twin.association, folder / name, parameters=QUIETLY, overrides=references)
+        best[name] = read_light(folder / name, twin.truths, settings["channels"])
+        answers[name] = judge(best[name], best[name], contact)
     visit = scene.simulate(folder / "visit", seed)
     lengths = [_n_int(path) for path in visit.members]
     for program in programs:
@@ -216,7 +250,7 @@ def measure_seed(
         truth = np.load(next(iter(visit.truths.values())))
         place = places(truth, lengths, depth, settings["edge"], settings["ends"])
         counts = count_flags(visit, crfints, place, settings["found_above"]) if crfints else {}
-        answers[program] = judge(light, reference, contact) | counts
+        answers[program] = judge(light, best[reference_of(program)], contact) | counts
     return answers
 
 
@@ -228,7 +262,7 @@ def _n_int(path: Path) -> int:
 
 def measure_scene(scene: Scene, seeds: Sequence[int], options: argparse.Namespace, results: Results, run: Run) -> bool:
     """Measure the seeds of one scene and keep the results; False if the time is over."""
-    names = ["reference", *options.program]
+    names = [*sorted({reference_of(program) for program in options.program}), *options.program]
     rows = {name: results.row(scene, name, run.origin, run.code, options.merge) for name in names}
     for seed in seeds:
         wanted = [name for name in options.program if seed not in rows[name]["seeds"] + _failed(rows[name])]
@@ -277,7 +311,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scene", action="append", help="name, or a set (nominal, difficult) or size; all by default")
     parser.add_argument("--seeds", type=int, help="seeds 0 to N-1; by default those of the scenes' file")
-    parser.add_argument("--program", action="append", choices=[*PROGRAMS], help="all by default")
+    parser.add_argument("--program", action="append", choices=[*PROGRAMS], help="tso3 and archive by default")
     parser.add_argument("--against", choices=["jwst"], help="run the reference pipeline as well")
     parser.add_argument("--peer-python", default=os.environ.get("TSO3_PEER_PYTHON", ""), help="its interpreter")
     parser.add_argument("--merge", action="store_true", help="add seeds to rows of the same code")
@@ -286,7 +320,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=FOLDER / "accuracy.json")
     parser.add_argument("--work-dir", type=Path, help="where scenes are simulated")
     options = parser.parse_args(arguments)
-    options.program = options.program or [*PROGRAMS]
+    options.program = options.program or [*BY_DEFAULT]
     if options.against:
         if not options.peer_python:
             parser.error("--against jwst needs --peer-python (see benchmarks/README.md)")

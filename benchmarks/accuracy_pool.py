@@ -67,7 +67,7 @@ def ratio(sums: Mapping[str, list[float]], name: str, bound: float) -> Figure:
     spread = max(xx - 2 * share * xy + share**2 * yy, 0.0)
     error = math.sqrt(spread * n / max(n - 1, 1)) / y if n > 1 else math.nan
     value = math.sqrt(share)
-    return _below(value, error / (2 * value), bound)
+    return _below(value, float(error / (2 * value)), bound)
 
 
 def moments(sums: Mapping[str, list[float]], name: str) -> tuple[float, float, float]:
@@ -101,10 +101,11 @@ def figures(row: Mapping[str, Any], kind: str, optimal: bool) -> dict[str, Figur
     """Return the pooled figures of one scene and program, by measure; false flags are apart."""
     sums, bounds = row["sums"], BOUNDS[kind]
     n, mean, deviation = moments(sums, "pull")
-    mean_error = deviation / math.sqrt(n) if n > 1 else math.nan
-    width_error = deviation / math.sqrt(2 * (n - 1)) if n > 1 else math.nan
+    one = max(deviation, 1.0)  # few seeds may agree by chance: their scatter is not believed below that of noise
+    mean_error = one / math.sqrt(n) if n > 1 else math.nan
+    width_error = one / math.sqrt(2 * (n - 1)) if n > 1 else math.nan
     n_chi, chi2, chi2_scatter = moments(sums, "chi2")
-    chi2_error = chi2_scatter / math.sqrt(n_chi) if n_chi > 1 else math.nan
+    chi2_error = max(chi2_scatter, math.sqrt(2 / 20)) / math.sqrt(n_chi) if n_chi > 1 else math.nan
     return {
         "out": ratio(sums, "out", bounds["optimal" if optimal else "out"]),
         "edge": ratio(sums, "edge", bounds["edge"]),
@@ -123,7 +124,7 @@ def failures(row: Mapping[str, Any], kind: str, optimal: bool) -> list[str]:
 
 
 def _below(value: float, error: float, bound: float) -> Figure:
-    return Figure(value, error, value - 2 * error <= bound if math.isfinite(error) else None)
+    return Figure(value, error, bool(value - 2 * error <= bound) if math.isfinite(error) else None)
 
 
 def _inside(value: float, error: float, low: float, high: float) -> bool | None:

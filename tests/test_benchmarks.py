@@ -139,25 +139,27 @@ def accuracy(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
 
 
-def test_accuracy_of_a_tiny_scene_and_of_one_more_seed(tmp_path):
+def test_accuracy_of_a_tiny_scene_and_of_one_more_seed(accuracy, tmp_path, monkeypatch, capsys):
+    import accuracy as programme
+
     (tmp_path / "scenes.toml").write_text(TINY)
     given = {"--scenes-file": "scenes.toml", "--results": "accuracy.json", "--work-dir": ""}
     places = [text for option, name in given.items() for text in (option, str(tmp_path / name))]
-    command = [sys.executable, str(FOLDER / "accuracy.py"), "--program", "tso3", *places]
-    for options in (["--seeds", "2"], ["--seeds", "3", "--merge"]):
-        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "no/such/file.npy" in done.stdout or "TSO3_SHARED" in done.stdout
+    for options in (["--seeds", "1"], ["--seeds", "2", "--merge"]):
+        monkeypatch.setattr(sys, "argv", ["accuracy.py", "--program", "tso3", *places, *options])
+        assert programme.main() == 0
+        said = capsys.readouterr().out
+        assert "no/such/file.npy" in said or "TSO3_SHARED" in said
     row = json.loads((tmp_path / "accuracy.json").read_text())["rows"]["image"]["tso3"]
-    assert row["seeds"] == [0, 1, 2]
-    assert row["sums"]["out"][0] == row["sums"]["pull"][0] == 3
-    assert row["sums"]["rays_8"][1] > 20
+    assert row["seeds"] == [0, 1]
+    assert row["sums"]["out"][0] == row["sums"]["pull"][0] == 2
+    assert row["sums"]["rays_8"][1] >= 10
     assert row["sums"]["found_8"][1] > 0.9 * row["sums"]["rays_8"][1]
     assert 0 < row["sums"]["expect_elsewhere"][1] < 1
-    assert abs(row["sums"]["pull"][1]) < 15
+    assert abs(row["sums"]["pull"][1]) < 12
     page = (tmp_path / "accuracy.md").read_text()
-    assert "| image | tso3 | 3 |" in page
-    assert "|  | reference | 3 | 1 | 1 |" in page
+    assert "| image | tso3 | 2 |" in page
+    assert "|  | reference | 2 | 1 | 1 |" in page
     assert not list(tmp_path.glob("accuracy-*"))
 
 

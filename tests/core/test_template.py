@@ -120,6 +120,27 @@ def test_learned_components_are_what_varies_together():
     assert np.corrcoef(image, pattern)[0, 1] ** 2 > 0.9
 
 
+def test_a_cosmic_ray_is_no_part_of_a_component():
+    """Two integrations weigh much in a component, and one of them has a cosmic ray: the other gets nothing of it."""
+    rng = np.random.default_rng(2)
+    weights = rng.normal(size=(64, 1)) * 0.2
+    weights[[3, 40]] = 3.0
+    weights /= np.linalg.norm(weights)
+    truth = rng.normal(size=500) * 20.0
+    residual = (weights * truth + rng.normal(size=(64, 500))).astype(np.float32)
+    clean = component_images(residual, weights)[0]
+    assert np.std(clean - truth) < 1.3
+    struck = residual.copy()
+    struck[3, ::7] += 300.0
+    found = component_images(struck, weights)[0]
+    leaked = weights[40, 0] * (found - clean)[::7]
+    naive = weights[40, 0] * weights[3, 0] * 15.0  # standard deviations, if it counted as one of 15
+    assert naive > 5.0
+    assert np.std(leaked) < 0.3 * naive
+    assert np.median(np.abs(leaked)) < 1.0
+    np.testing.assert_array_equal(np.delete(found, np.s_[::7]), np.delete(clean, np.s_[::7]))
+
+
 @pytest.mark.parametrize("n_int", [8, 30, 128])
 def test_nothing_is_learned_from_noise(n_int):
     counts = [

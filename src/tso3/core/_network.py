@@ -19,7 +19,7 @@ from numba import njit
 from tso3.core._lanes import inner
 from tso3.core._planes import Array, Plane
 
-__all__ = ["Columns", "make_columns", "middles", "weigh"]
+__all__ = ["Columns", "make_columns", "middles", "weigh", "weigh_all_but_far"]
 
 _LANES = 64
 """Pixels sorted together."""
@@ -164,3 +164,71 @@ def weigh(values: Array, weights: Array, sums: Array) -> None:
                 w = weights[i, k]
                 for p in range(start, stop):
                     sums[k, p] += w * values[i, p]
+
+
+@njit(cache=True, nogil=True)
+def weigh_all_but_far(values: Array, weights: Array, far: float, most: int, sums: Array) -> None:
+    """
+    Fill sums (n_sums, n_pixels) with the values times orthonormal weights, outliers replaced by what the rest predicts.
+
+    With the share h of a value in its own prediction p, what all others predict is v - (v - p) / (1 - h), and the
+    scatter of v - p is sqrt(1 - h) in units of the noise. Of each pixel the value that is farthest off, if that is
+    more than ``far`` such scatters, is replaced, and so on, at most ``most`` times: one at a time, for an outlier
+    draws away the predictions of those that weigh as much.
+    """
+    n_int, n_pixels = values.shape
+    left = np.empty(n_int)
+    for i in range(n_int):
+        left[i] = 1.0
+        for k in range(weights.shape[1]):
+            left[i] -= weights[i, k] ** 2
+    sums[:] = 0.0
+    weigh(values, weights, sums)
+    predicted = np.empty(1024)
+    any_far = np.empty(1024, np.bool_)
+    series = np.empty(n_int)
+    for start in range(0, n_pixels, 1024):
+        n = min(1024, n_pixels - start)
+        _mark_far(values[:, start : start + n], weights, far * np.sqrt(np.maximum(left, 0.0)),
+                  sums[:, start : start + n], (predicted, any_far))  # fmt: skip
+        for p in range(n):
+            if any_far[p]:
+                for i in range(n_int):
+                    series[i] = values[i, start + p]
+                _replace_far(series, weights, left, far, most, sums[:, start + p])
+
+
+@njit(cache=True, nogil=True)
+def _mark_far(values: Array, weights: Array, limit: Array, sums: Array, work: tuple[Array, Array]) -> None:
+    """Note in the second array of work which pixels have a value farther than its limit from its prediction."""
+    predicted, any_far = work
+    n_pixels = values.shape[1]
+    any_far[:] = False
+    for i in range(values.shape[0]):
+        predicted[:n_pixels] = 0.0
+        for k in range(weights.shape[1]):
+            w = weights[i, k]
+            for p in range(n_pixels):
+                predicted[p] += w * sums[k, p]
+        for p in range(n_pixels):
+            any_far[p] |= abs(values[i, p] - predicted[p]) > limit[i]
+
+
+@njit(cache=True, nogil=True)
+def _replace_far(series: Array, weights: Array, left: Array, far: float, most: int, sums: Array) -> None:
+    """Replace the outliers of one pixel, the farthest first, and bring its sums up to date."""
+    for _ in range(most):
+        worst, at, by = far, -1, 0.0
+        for i in range(series.size):
+            if left[i] < 0.05:  # nothing else tells what it should be
+                continue
+            off = series[i]
+            for k in range(sums.size):
+                off -= weights[i, k] * sums[k]
+            if abs(off) > worst * np.sqrt(left[i]):
+                worst, at, by = abs(off) / np.sqrt(left[i]), i, off / left[i]
+        if at < 0:
+            return
+        series[at] -= by
+        for k in range(sums.size):
+            sums[k] -= weights[at, k] * by

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core._network import make_columns, middles, weigh
+from tso3.core._network import make_columns, middles, weigh_all_but_far
 from tso3.core._planes import flatten, merge_rows
 
 __all__ = ["MOST_LEARNED", "component_images", "components", "noise_image", "robust_scatter", "sample_median"]
@@ -14,6 +14,9 @@ MOST_LEARNED = 8
 """Components that are learned, at most."""
 _FAR = 15.0
 """Robust deviations beyond which a residual no longer adds to what is learned from it."""
+_OUTLYING, _MOST_REPLACED = 5.0, 16
+"""Standard deviations from what the other integrations predict beyond which a residual is replaced by that; how many of
+a pixel."""
 
 
 def components(residual: NDArray[np.float32], most: int = MOST_LEARNED) -> NDArray[np.float64]:
@@ -75,6 +78,13 @@ def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]
     -------
     images : ndarray of float64, shape (n_components, n_pixels)
 
+    Notes
+    -----
+    A residual that is more than 5 standard deviations from what the other integrations predict for it (a cosmic ray)
+    is replaced by that prediction, the farthest of a pixel first, at most 16. Else a cosmic ray in an integration that
+    weighs much in a component would be taken for a part of it, and be found where it is not: in the other integrations
+    that have much of this component.
+
     Examples
     --------
     >>> import numpy as np
@@ -83,7 +93,7 @@ def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]
     [[1.4]]
     """
     images = np.zeros((weights.shape[1], residual.shape[1]))
-    weigh(_calmed(residual), np.ascontiguousarray(weights), images)
+    weigh_all_but_far(_calmed(residual), np.ascontiguousarray(weights), _OUTLYING, _MOST_REPLACED, images)
     return images
 
 

@@ -11,6 +11,8 @@ _ROOMS = {
     "run": "tso3.pipeline",
     "run_many": "tso3.observations",
     "RunResult": "tso3.result",
+    "scan": "tso3.scanning",
+    "ScanResult": "tso3.scan_result",
     "open_spectra": "tso3.io.spectra_dataset",
     "Parameters": "tso3.parameters",
     "preset": "tso3.parameters",
@@ -31,12 +33,14 @@ __all__ = [
     "Parameters",
     "ReferenceFileError",
     "RunResult",
+    "ScanResult",
     "Tso3Error",
     "Tso3Warning",
     "open_spectra",
     "preset",
     "run",
     "run_many",
+    "scan",
     "simulate",
 ]
 
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
     from tso3.parameters import Parameters, preset
     from tso3.pipeline import run
     from tso3.result import RunResult
+    from tso3.scan_result import ScanResult
+    from tso3.scanning import scan
 
 
 def __getattr__(name: str) -> Any:

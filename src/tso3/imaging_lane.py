@@ -69,9 +69,17 @@ def locate_part(part: Part, progress: Progress) -> PartResult:
 
 
 class ImagingLane(Lane):
-    """An exposure that ends in aperture photometry."""
+    """
+    An exposure that ends in aperture photometry.
+
+    Attributes
+    ----------
+    radius : float or None
+        Radius of the aperture that a scan chose [pixel]; None if none did.
+    """
 
     recipe: ImagingRecipe
+    radius: float | None = None
 
     def prepare(self, reader: Reader) -> None:
         """Place the aperture; where the parameters ask for it, by passes over the whole exposure."""
@@ -81,9 +89,17 @@ class ImagingLane(Lane):
         parameters = self.setting.parameters.tso_photometry
         if parameters.skip:
             return
+        choose = parameters.radius == "auto"
+        if choose:
+            parameters = parameters.model_copy(update={"radius": None})
         plan = tso_photometry.prepare(self.exposure, self.references, parameters, self.model)
         while not plan.ready:
             plan = tso_photometry.settle(plan, self._located(replace(self.recipe, plan=plan)))
+        if choose:
+            from tso3.scan_imaging import settle_radius, with_radius
+
+            self.radius = settle_radius(self, plan)
+            plan = with_radius(plan, self.radius)
         self.recipe = replace(self.recipe, plan=plan)
 
     def _located(self, recipe: ImagingRecipe) -> list[tso_photometry.SourceTrack]:
@@ -123,6 +139,11 @@ class ImagingLane(Lane):
                 path = write_catalog(self.setting.folder / f"{stem}_phot.ecsv", table)
                 self.products.setdefault("phot", []).append(path)
         return self.table
+
+    @property
+    def chosen(self) -> str:
+        """The radius that a scan chose, in words; empty if none did."""
+        return "" if self.radius is None else f"radius {self.radius:g}"
 
     def apertures(self) -> dict[str, Any]:
         """Return aperture and annulus as they lie in the first integration."""

@@ -201,7 +201,13 @@ class Lane:
             limit_ppm=1e6 * photon_limit(flux, variance),
             missing_fraction=missing,
             stripe=self.exposure.stripe,
+            chosen=self.chosen,
         )
+
+    @property
+    def chosen(self) -> str:
+        """The aperture that a scan chose, in words; empty if none did."""
+        return ""
 
     @property
     def fixed_bytes(self) -> int:

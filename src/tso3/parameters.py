@@ -137,8 +137,10 @@ class TsoPhotometry(StepParameters):
     sizes: Literal["optics", "fixed"] = "optics"
     """Radii and boxes that are not given below: by instrument, filter and weak lens, or (the archive's code) always 3,
     4, 5, 41 and 11 pixels; a tsophot reference that is given comes before either."""
-    radius: float | None = Field(None, gt=0, json_schema_extra={"unit": "pixel"})
-    """Radius of the aperture; by default as sizes says."""
+    radius: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, json_schema_extra={"unit": "pixel"}
+    )
+    """Radius of the aperture; by default as sizes says. auto: chosen by a scan, as extract_1d.extract_width."""
     radius_inner: float | None = Field(None, gt=0, json_schema_extra={"unit": "pixel"})
     """Inner radius of the background annulus; by default as sizes says."""
     radius_outer: float | None = Field(None, gt=0, json_schema_extra={"unit": "pixel"})
@@ -216,6 +218,11 @@ class Extract1D(StepParameters):
     """Centre the aperture on the source position of the WCS; by default as the reference says."""
     position_offset: float = Field(0.0, json_schema_extra={"unit": "pixel"})
     """Shift of the aperture across dispersion."""
+    extract_width: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, json_schema_extra={"unit": "pixel"}
+    )
+    """Full width of the aperture about its middle; by default as the reference says. auto: the smallest that scatters
+    as little as the best of a scan of the exposure, within the standard error of the difference; one pass more."""
     trace_origin: Literal["image", "box"] = "image"
     """Where columns are counted from when the WCS trace is interpolated: the image, or (the archive) the WCS's box."""
     smoothing_length: int | None = Field(None, ge=0, json_schema_extra={"unit": "pixel"})

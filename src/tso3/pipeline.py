@@ -213,7 +213,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         layout=setting.parameters.x1dints.layout,
         source_type_column=setting.parameters.x1dints.source_type_column,
         steps=_statuses(setting),
-        provenance=_provenance(setting),
+        provenance=_provenance(setting, lanes),
         files=setting.observation.paths,
     ) as writer:
         run_lanes(lanes, _record(setting), writer)
@@ -222,6 +222,8 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     table = None
     if not setting.parameters.white_light.skip:
         table = white_light.table(setting.observation, curves)
+        if widths := _chosen_widths(lanes):
+            table.meta["extract_width"] = widths
         name = f"{setting.observation.product_name}_whtlt.ecsv"
         products["whtlt"] = [_write_table(setting, name, table)]
     return lanes, products | _channels(setting, path), table
@@ -301,11 +303,24 @@ def _statuses(setting: Setting) -> dict[str, str]:
     return statuses | {"adaptive_trace_model": "SKIPPED"}
 
 
-def _provenance(setting: Setting) -> Provenance:
+def _chosen_widths(lanes: Sequence[Lane]) -> dict[str, float]:
+    """Return the widths that scans chose [pixel], by exposure and order."""
+    return {
+        f"{lane.exposure.label} order {plan.header.spectral_order}": width
+        for lane in lanes
+        if isinstance(lane, SpectralLane)
+        for plan, width in zip(lane.plans, lane.widths, strict=False)
+    }
+
+
+def _provenance(setting: Setting, lanes: Sequence[Lane] = ()) -> Provenance:
+    parameters = setting.parameters.model_dump()
+    if widths := _chosen_widths(lanes):
+        parameters["extract_1d"]["extract_width_chosen"] = widths
     return Provenance(
         version=__version__,
         preset=setting.preset,
-        parameters=setting.parameters.model_dump(),
+        parameters=parameters,
         references=setting.references.used(),
         times=setting.observation.times_file,
     )

@@ -85,6 +85,8 @@ class ExposureSummary:
         Which stripe of the exposure; empty where it has none.
     box_scatter_ppm : float
         With optimal extraction, scatter of the light curve from the plain sum over the box [1e-6]; else NaN.
+    chosen : str
+        The aperture that a scan chose, such as ``extract_width 9``; empty if none did.
     """
 
     name: str
@@ -97,6 +99,7 @@ class ExposureSummary:
     missing_fraction: float
     stripe: str = ""
     box_scatter_ppm: float = float("nan")
+    chosen: str = ""
 
     @property
     def label(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from tso3.core.noise import point_to_point
 from tso3.errors import ParameterError
 from tso3.io.reader import Reader
 from tso3.lane import Lane, mean
+from tso3.parameters import Extract1D
 from tso3.recipe import Recipe, Rows, Segments
 from tso3.result import ExposureSummary
 from tso3.steps import extract_1d, extraction_shape, pixel_replace, soss_frames, white_light
@@ -155,9 +157,12 @@ class SpectralLane(Lane):
     ----------
     curves : tuple of WhiteLightCurve
         One for each spectrum; filled by `absorb`.
+    widths : tuple of float
+        Widths of the apertures that a scan chose [pixel], one for each spectrum; empty if none did.
     """
 
     recipe: SpectralRecipe
+    widths: tuple[float, ...] = ()
 
     def prepare(self, reader: Reader) -> None:
         """Plan the extraction; where the archive looks at the first integration of a segment, do so."""
@@ -165,21 +170,13 @@ class SpectralLane(Lane):
         parameters = self.setting.parameters
         if parameters.extract_1d.skip:
             return
-        light = parameters.white_light
-        completing = parameters.extract_1d.missing == "complete" or (light.missing == "complete" and not light.skip)
-        if self.model is None and completing:
-            raise ParameterError(
-                "0 leaves nothing to complete missing light from; set extract_1d.missing = drop and"
-                " white_light.missing = drop as well, or a sample of at least 1",
-                "survey.n_sample",
-            )
-        known = self._knowledge(reader)
-        plans = extract_1d.prepare(
-            self.exposure, self.references, parameters.extract_1d, self.model, parameters.photom, known
-        )
-        replacement = pixel_replace.prepare(self.exposure, parameters.pixel_replace, self.model, plans)
-        self.recipe = recipe = replace(self.recipe, plans=plans, replacement=replacement)
-        self.recipe = recipe = self._with_frames(recipe, reader)
+        self._check_completion()
+        if parameters.extract_1d.extract_width == "auto":
+            plans = self._quietest(reader)
+        else:
+            plans = self.extraction(parameters.extract_1d, self.knowledge(reader))
+        self.recipe = recipe = replace(self.recipe, plans=plans, replacement=self.replacement(plans))
+        self.recipe = recipe = self.with_frames(recipe, reader)
         if any(plan.needs_first for plan in plans):
             stream = recipe.stream(reader)
             starts = enumerate(start for start, _ in self.exposure.segment_bounds)
@@ -190,13 +187,47 @@ class SpectralLane(Lane):
         kept = recipe.fixed_bytes + sum(plan.kept_bytes for plan in plans)
         self.recipe = replace(recipe, plans=plans, curves=curves, boxes=boxes, fixed_bytes=kept)
 
-    def _knowledge(self, reader: Reader) -> extraction_shape.Knowledge:
+    def _quietest(self, reader: Reader) -> tuple[extract_1d.Extract1DPlan, ...]:
+        """Return the plans with the width that a scan of the exposure chooses for each spectrum."""
+        from tso3.scan_lane import settle_widths
+
+        parameters = self.setting.parameters.extract_1d
+        self.widths = settle_widths(self, reader)
+        known, plans = self.knowledge(reader), []
+        for k, width in enumerate(self.widths):
+            fixed = parameters.model_copy(update={"extract_width": width})
+            plans.append(self.extraction(fixed, known)[k])
+        return tuple(plans)
+
+    def _check_completion(self) -> None:
+        """Raise an error if missing light is to be completed and nothing is known to complete it from."""
+        parameters, light = self.setting.parameters, self.setting.parameters.white_light
+        completing = parameters.extract_1d.missing == "complete" or (light.missing == "complete" and not light.skip)
+        if self.model is None and completing:
+            raise ParameterError(
+                "0 leaves nothing to complete missing light from; set extract_1d.missing = drop and"
+                " white_light.missing = drop as well, or a sample of at least 1",
+                "survey.n_sample",
+            )
+
+    def knowledge(self, reader: Reader) -> extraction_shape.Knowledge:
         """Return what is known about the exposure besides its model; optimal extraction looks at the variances."""
         judge = None if self.outliers is None else self.outliers.judge
         variances = None
         if self.setting.parameters.extract_1d.extraction_type == "optimal" and self.model is not None:
             variances = extraction_shape.read_variances(self.exposure, reader, self.model)
         return extraction_shape.Knowledge(self.model, judge, variances)
+
+    def extraction(
+        self, parameters: Extract1D, known: extraction_shape.Knowledge
+    ) -> tuple[extract_1d.Extract1DPlan, ...]:
+        """Return the plans of extraction, one for each spectrum."""
+        photom = self.setting.parameters.photom
+        return extract_1d.prepare(self.exposure, self.references, parameters, self.model, photom, known)
+
+    def replacement(self, plans: Sequence[extract_1d.Extract1DPlan]) -> pixel_replace.PixelReplacePlan | None:
+        """Return how bad pixels are replaced before extraction."""
+        return pixel_replace.prepare(self.exposure, self.setting.parameters.pixel_replace, self.model, plans)
 
     @property
     def plans(self) -> tuple[extract_1d.Extract1DPlan, ...]:
@@ -213,7 +244,7 @@ class SpectralLane(Lane):
         for curve, part in zip((*self.curves, *self.recipe.boxes), gathered, strict=True):
             curve.put(part)
 
-    def _with_frames(self, recipe: SpectralRecipe, reader: Reader) -> SpectralRecipe:
+    def with_frames(self, recipe: SpectralRecipe, reader: Reader) -> SpectralRecipe:
         """Look at whole segments of SOSS where the parameters ask for what the archive does to its images."""
         if self.exposure.mode.exp_type != "NIS_SOSS" or not self.plans:
             return recipe
@@ -255,6 +286,11 @@ class SpectralLane(Lane):
         return white_light.WhiteLightCurve(
             self.exposure, plan.header, plan.wavelength, band, expected, steady, baseline
         )
+
+    @property
+    def chosen(self) -> str:
+        """The widths that a scan chose, in words; empty if none did."""
+        return f"extract_width {', '.join(f'{width:g}' for width in self.widths)}" if self.widths else ""
 
     @property
     def spectrum_plans(self) -> list[SpectrumPlan]:

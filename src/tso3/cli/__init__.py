@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 _VALUES, _REFERENCES, _RESOURCES, _DISPLAY = "Parameters", "Reference files", "Resources", "Display"
-_SCENE, _PART = "Scene", "Integrations"
+_SCENE, _PART, _GRID = "Scene", "Integrations", "Grid"
 _Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -36,6 +36,58 @@ _Inputs = Annotated[
 ]
 _Output = Annotated[Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder of the products.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=_DISPLAY)]
+_Preset = Annotated[
+    str | None,
+    typer.Option(metavar="default|archive", help="The best light curve, or jwst's numbers.", rich_help_panel=_VALUES),
+]
+_Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STEP.PARAMETER=VALUE", help="Set one parameter.", rich_help_panel=_VALUES),
+]
+_Config = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="tso3.toml, or the archive's pars-*.asdf.", rich_help_panel=_VALUES),
+]
+_Skip = Annotated[list[str] | None, typer.Option(metavar="STEP", help="Skip a step.", rich_help_panel=_VALUES)]
+_Integrations = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIRST:LAST",
+        help="Reduce these only, as INT_NUM counts them from 1; both included.",
+        rich_help_panel=_PART,
+    ),
+]
+_BadPixels = Annotated[
+    Path | None,
+    typer.Option(metavar="FITS", help="Image that is not 0 where a pixel is bad.", rich_help_panel=_REFERENCES),
+]
+_MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Private memory at most.", rich_help_panel=_RESOURCES)]
+_Workers = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Threads; by default all processors.", rich_help_panel=_RESOURCES),
+]
+_BlockSize = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Integrations in a block; by default what fits.", rich_help_panel=_RESOURCES),
+]
+_Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Scheduler of a Dask cluster that reduces the segments, such as tcp://node1:8786.",
+        rich_help_panel=_RESOURCES,
+    ),
+]
+_ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local:N", help="N processes of this machine reduce the segments.", rich_help_panel=_RESOURCES
+    ),
+]
+_Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Show the parameters and every warning too.", rich_help_panel=_DISPLAY),
+]
 _Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 
 
@@ -61,23 +113,10 @@ def _tso3(
 def _run(
     inputs: _Inputs,
     output_dir: _Output = Path("."),
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="default|archive", help="The best light curve, or jwst's numbers.", rich_help_panel=_VALUES
-        ),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="STEP.PARAMETER=VALUE", help="Set one parameter.", rich_help_panel=_VALUES),
-    ] = None,
-    config: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="tso3.toml, or the archive's pars-*.asdf.", rich_help_panel=_VALUES),
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="STEP", help="Skip a step.", rich_help_panel=_VALUES)
-    ] = None,
+    preset: _Preset = None,
+    assignments: _Assignments = None,
+    config: _Config = None,
+    skip: _Skip = None,
     channels: Annotated[
         str | None,
         typer.Option(
@@ -87,14 +126,7 @@ def _run(
             rich_help_panel=_VALUES,
         ),
     ] = None,
-    integrations: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIRST:LAST",
-            help="Reduce these only, as INT_NUM counts them from 1; both included.",
-            rich_help_panel=_PART,
-        ),
-    ] = None,
+    integrations: _Integrations = None,
     times: Annotated[
         Path | None,
         typer.Option(
@@ -103,45 +135,17 @@ def _run(
             rich_help_panel=_PART,
         ),
     ] = None,
-    bad_pixels: Annotated[
-        Path | None,
-        typer.Option(metavar="FITS", help="Image that is not 0 where a pixel is bad.", rich_help_panel=_REFERENCES),
-    ] = None,
-    max_memory: Annotated[
-        str, typer.Option(metavar="SIZE", help="Private memory at most.", rich_help_panel=_RESOURCES)
-    ] = "1GiB",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Threads; by default all processors.", rich_help_panel=_RESOURCES),
-    ] = None,
-    block_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Integrations in a block; by default what fits.", rich_help_panel=_RESOURCES
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Scheduler of a Dask cluster that reduces the segments, such as tcp://node1:8786.",
-            rich_help_panel=_RESOURCES,
-        ),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="local:N", help="N processes of this machine reduce the segments.", rich_help_panel=_RESOURCES
-        ),
-    ] = None,
+    bad_pixels: _BadPixels = None,
+    max_memory: _MaxMemory = "1GiB",
+    workers: _Workers = None,
+    block_size: _BlockSize = None,
+    scheduler: _Scheduler = None,
+    cluster: _ClusterOption = None,
     figure: Annotated[
         bool, typer.Option("--figure", help="Draw the light curve and the detector (PNG).", rich_help_panel=_DISPLAY)
     ] = False,
     quiet: _Quiet = False,
-    verbose: Annotated[
-        bool,
-        typer.Option("--verbose", "-v", help="Show the parameters and every warning too.", rich_help_panel=_DISPLAY),
-    ] = False,
+    verbose: _Verbose = False,
     *,
     overrides: dict[str, Path],
 ) -> None:
@@ -178,6 +182,90 @@ def _run(
     )
     if code:
         raise typer.Exit(code)
+
+
+@app.command("scan")
+@with_overrides
+def _scan(
+    inputs: _Inputs,
+    width: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST:LAST[:STEP]", help="Spectra: full widths of the aperture in pixels.", rich_help_panel=_GRID
+        ),
+    ] = None,
+    background: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="Spectra: as-is (what a run would do), none, mean, median, line.",
+            rich_help_panel=_GRID,
+        ),
+    ] = "as-is",
+    radius: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST:LAST[:STEP]", help="Imaging: radii of the aperture in pixels.", rich_help_panel=_GRID
+        ),
+    ] = None,
+    annulus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INNER:OUTER,...",
+            help="Imaging: annuli in pixels; by default that of a run.",
+            rich_help_panel=_GRID,
+        ),
+    ] = None,
+    output_dir: _Output = Path("."),
+    preset: _Preset = None,
+    assignments: _Assignments = None,
+    config: _Config = None,
+    skip: _Skip = None,
+    integrations: _Integrations = None,
+    bad_pixels: _BadPixels = None,
+    max_memory: _MaxMemory = "1GiB",
+    workers: _Workers = None,
+    block_size: _BlockSize = None,
+    scheduler: _Scheduler = None,
+    cluster: _ClusterOption = None,
+    figure: Annotated[
+        bool, typer.Option("--figure", help="Draw scatter against size (PNG).", rich_help_panel=_DISPLAY)
+    ] = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
+    *,
+    overrides: dict[str, Path],
+) -> None:
+    """
+    Measure the scatter of the white light in many apertures, in one pass over the data.
+
+    Writes the table PRODUCT_scan.ecsv and nothing else. Options are those of `tso3 run`.
+    """
+    from tso3.cli.run import Request
+    from tso3.cli.scan import GridRequest, scan_and_report
+
+    scan_and_report(
+        Request(
+            inputs=inputs,
+            output_dir=output_dir,
+            preset=preset,
+            assignments=assignments or [],
+            config=config or [],
+            skip=skip or [],
+            overrides=overrides,
+            integrations=integrations,
+            bad_pixels=bad_pixels,
+            max_memory=max_memory,
+            workers=workers,
+            block_size=block_size,
+            scheduler=scheduler,
+            cluster=cluster,
+            figure=figure,
+            quiet=quiet,
+            verbose=verbose,
+        ),
+        GridRequest(width=width, radius=radius, background=background, annulus=annulus),
+    )
 
 
 @app.command("demo")

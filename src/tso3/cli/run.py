@@ -18,8 +18,9 @@ from tso3.progress import Progress, make_progress
 if TYPE_CHECKING:
     from tso3.parameters import Parameters
     from tso3.result import RunResult
+    from tso3.scan_result import ScanResult
 
-__all__ = ["Request", "reduce_one", "run_and_report", "running", "tell_late"]
+__all__ = ["Request", "common_options", "reduce_one", "resolved", "run_and_report", "running", "tell_late"]
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,7 @@ def run_and_report(request: Request) -> int:
         If the inputs, the parameters or the output folder cannot be used.
     """
     with running(quiet=request.quiet, verbose=request.verbose) as (progress, shown):
-        preset, parameters = resolve(
-            request.preset, request.config, request.assignments, explicit=None, skip=request.skip
-        )
-        if request.verbose:
-            for step, values in parameters.model_dump().items():
-                progress.message(f"{step}: " + ", ".join(f"{name}={value}" for name, value in values.items()))
+        preset, parameters = resolved(request, progress)
         from tso3.observations import check_options, find_observations
 
         sources = find_observations(request.inputs)
@@ -93,14 +89,59 @@ def run_and_report(request: Request) -> int:
     return 0
 
 
+def resolved(request: Request, progress: Progress) -> tuple[str, Parameters]:
+    """
+    Return the preset and the parameters that were asked for; tell them if the user wants to see everything.
+
+    Parameters
+    ----------
+    request : Request
+        What was typed.
+    progress : Progress
+        The display.
+
+    Returns
+    -------
+    preset : str
+        Its name.
+    parameters : Parameters
+        Of all steps.
+    """
+    preset, parameters = resolve(request.preset, request.config, request.assignments, explicit=None, skip=request.skip)
+    if request.verbose:
+        for step, values in parameters.model_dump().items():
+            progress.message(f"{step}: " + ", ".join(f"{name}={value}" for name, value in values.items()))
+    return preset, parameters
+
+
 def _options(request: Request, preset: str, parameters: Parameters) -> dict[str, Any]:
     """Return the arguments of `tso3.run` that hold for every observation."""
+    return common_options(request, preset, parameters) | {"times": request.times}
+
+
+def common_options(request: Request, preset: str, parameters: Parameters) -> dict[str, Any]:
+    """
+    Return the arguments that `tso3.run` and `tso3.scan` share.
+
+    Parameters
+    ----------
+    request : Request
+        What was typed.
+    preset : str
+        Name of the preset.
+    parameters : Parameters
+        Of all steps.
+
+    Returns
+    -------
+    options : dict
+        By name of the argument.
+    """
     return {
         "preset": preset,
         "parameters": parameters,
         "overrides": request.overrides,
         "integrations": request.integrations,
-        "times": request.times,
         "bad_pixels": request.bad_pixels,
         "max_memory": request.max_memory,
         "workers": request.workers,
@@ -140,13 +181,13 @@ def reduce_one(
     return result, _draw(result, request.mid_transit) if request.figure else []
 
 
-def tell_late(result: RunResult, shown: set[str]) -> None:
+def tell_late(result: RunResult | ScanResult, shown: set[str]) -> None:
     """
     Write the warnings of a run that its display has not shown.
 
     Parameters
     ----------
-    result : RunResult
+    result : RunResult or ScanResult
         Has all warnings of the run.
     shown : set of str
         Those that were shown, each in one line.

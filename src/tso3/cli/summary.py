@@ -39,6 +39,9 @@ def print_summary(
     stream = sys.stdout if stream is None else stream
     console = Console(file=stream, width=None if stream.isatty() else 120, markup=False, highlight=False)
     console.print(_exposures(result))
+    for exposure in result.exposures:
+        if exposure.chosen:
+            console.print(f"{exposure.label}: {exposure.chosen} pixels, chosen by a scan (auto)")
     console.print(_products(result, figures))
     console.print(
         f"{result.n_int} integrations in {_duration(result.seconds)}, "

@@ -39,7 +39,7 @@ from tso3.core._box_tile import (
 from tso3.core._planes import flatten
 from tso3.core.background import BackgroundFit, invert_moments, smooth_row, unit_ordinate
 
-__all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box", "with_weights"]
+__all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box", "smooth_background", "with_weights"]
 
 _KINDS = {"none": KIND_NONE, "poly": KIND_POLY, "median": KIND_MEDIAN}
 
@@ -296,7 +296,7 @@ def box_extract(
 
 
 @inner
-def _smooth(plan: BoxPlan, planes: Planes, i: int, n_columns: int, smooth: NDArray[np.float32]) -> None:
+def smooth_background(plan: BoxPlan, planes: Planes, i: int, n_columns: int, smooth: NDArray[np.float32]) -> None:
     """Smooth the background rows of one integration along dispersion."""
     valid = np.empty(n_columns, np.bool_)
     whole = np.empty(n_columns, np.float32)
@@ -325,7 +325,7 @@ def _extract(plan: BoxPlan, planes: Planes, n_columns: int, out: NDArray[np.floa
     smooth = np.zeros((n_rows if plan.smoothing > 1 else 0, n_wave), np.float32)
     for i in range(out.shape[1]):
         if plan.smoothing > 1:
-            _smooth(plan, planes, i, n_columns, smooth)
+            smooth_background(plan, planes, i, n_columns, smooth)
         for x0 in range(0, n_wave, TILE):
             x1 = min(x0 + TILE, n_wave)
             sum_aperture(plan, planes, i, x0, x1, work)

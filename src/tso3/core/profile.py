@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SpatialProfile", "running_sum", "spatial_profile"]
+__all__ = ["SpatialProfile", "narrowed_profile", "running_sum", "spatial_profile"]
 
 _HALF_WIDTHS = (0, 2, 4, 8, 16, 32, 64)
 _NOISE_SPAN = 15
@@ -93,6 +93,43 @@ def spatial_profile(
     profile[:, rest], chosen[rest] = coarsest[:, rest], _HALF_WIDTHS[-1]
     chosen[chosen < 0] = 0
     return SpatialProfile(profile, _complete(np.where(inside, image, 0.0), aperture, profile), chosen)
+
+
+def narrowed_profile(
+    image: NDArray[np.floating], aperture: NDArray[np.float64], known: SpatialProfile
+) -> SpatialProfile:
+    """
+    Return the spatial profile in an aperture that lies within one whose profile is known.
+
+    Parameters
+    ----------
+    image : ndarray, shape (n_rows, n_wave)
+        Reference image less background; NaN marks bad pixels. Not modified.
+    aperture : ndarray, shape (n_rows, n_wave)
+        Aperture weights.
+    known : SpatialProfile
+        Of the wider aperture.
+
+    Returns
+    -------
+    profile : SpatialProfile
+        The same shape, normalised to this aperture; the spectrum is that of this aperture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.profile import narrowed_profile, spatial_profile
+    >>> image = np.outer([1.0, 3.0, 1.0], [10.0, 20.0, 30.0])
+    >>> narrow = np.array([[0.0], [1.0], [1.0]]) * np.ones(3)
+    >>> result = narrowed_profile(image, narrow, spatial_profile(image, np.ones((3, 3))))
+    >>> result.profile[:, 1].round(6), result.spectrum.round(6)
+    (array([0.  , 0.75, 0.25]), array([ 40.,  80., 120.]))
+    """
+    inside = aperture > 0.0
+    share = np.where(inside, known.profile, 0.0)
+    weight = (aperture * share).sum(axis=0)
+    profile = np.where(weight > 0.0, share / np.where(weight > 0.0, weight, 1.0), np.nan)
+    return SpatialProfile(profile, _complete(np.where(inside, image, 0.0), aperture, profile), known.half_width)
 
 
 def _fill(

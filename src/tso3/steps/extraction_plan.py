@@ -222,7 +222,7 @@ def _plan(
     """Return the plan of one spectrum."""
     shape = None
     if known.model is not None:
-        shape = extraction_shape.steady(setup, known.model, exposure.dispersion_axis == 2)
+        shape = known.shape_of(setup, known.model, exposure.dispersion_axis == 2)
     profile = None if shape is None else shape.profile
     box = plan_box(
         setup.aperture,

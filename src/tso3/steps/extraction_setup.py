@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +25,7 @@ from tso3.core.trace import (
     slit_trace,
     width_limits,
 )
-from tso3.errors import InputError, ReferenceFileError, Tso3Warning
+from tso3.errors import InputError, ParameterError, ReferenceFileError, Tso3Warning
 from tso3.io.memory import Arrays
 from tso3.io.reference_files import Aperture1D
 from tso3.parameters import Extract1D
@@ -33,7 +33,7 @@ from tso3.parameters import Extract1D
 if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
 
-__all__ = ["ExtractionSetup", "choose_aperture", "set_up", "spectral_order", "target_name"]
+__all__ = ["ExtractionSetup", "choose_aperture", "given_width", "set_up", "spectral_order", "target_name"]
 
 _FOLLOWS_SOURCE = ("NRS_BRIGHTOBJ",)
 """Modes whose apertures follow the source unless something says otherwise."""
@@ -190,6 +190,8 @@ def set_up(
     ------
     InputError
         If the exposure has no wavelengths, or none in the aperture.
+    ParameterError
+        If a width is asked for, and there is no aperture that has a middle.
     ReferenceFileError
         If the background regions lie outside the image.
 
@@ -199,6 +201,13 @@ def set_up(
         If the source position was asked for and cannot be had, or background without a region for it.
     """
     frame = _frame(exposure)
+    width = given_width(parameters)
+    if aperture is None and width is not None:
+        raise ParameterError(
+            f"{width:g} pixels about what? There is no extract1d reference, so all rows of {_file(exposure).name} are"
+            " summed; give --override-extract1d FILE",
+            "extract_1d.extract_width",
+        )
     chosen = Aperture1D(use_source_posn=False) if aperture is None else aperture
     offset = 0.0
     if trace is None:
@@ -206,7 +215,7 @@ def set_up(
     if aperture is not None and parameters.position_offset != 0.0:
         offset += parameters.position_offset
         trace = None if trace is None else trace + parameters.position_offset
-    regions, limits = _target(frame, chosen, offset, trace)
+    regions, limits = _target(frame, chosen, offset, trace, width)
     weights = aperture_weights(regions, frame.shape, *frame.along(chosen))
     weights[~np.isfinite(frame.wavelength)] = 0.0
     columns = np.flatnonzero(weights.sum(axis=0) > 0.0)
@@ -255,10 +264,44 @@ def _sky(exposure: Exposure, row: float, column: float, turned: bool) -> tuple[f
     return exposure.geometry.sky(row, column) if turned else exposure.geometry.sky(column, row)
 
 
+def given_width(parameters: Extract1D) -> float | None:
+    """
+    Return the width of the aperture that the user gives, None if the reference's holds.
+
+    Parameters
+    ----------
+    parameters : Extract1D
+        Of the step.
+
+    Returns
+    -------
+    width : float or None
+        Pixel.
+
+    Raises
+    ------
+    ValueError
+        If it is still ``auto``: a scan has to be made before.
+    """
+    if isinstance(parameters.extract_width, str):
+        raise ValueError("extract_width = auto has to be settled by a scan before anything is set up")
+    return parameters.extract_width
+
+
 def _target(
-    frame: _Frame, aperture: Aperture1D, offset: float, trace: NDArray[np.float64] | None
+    frame: _Frame,
+    aperture: Aperture1D,
+    offset: float,
+    trace: NDArray[np.float64] | None,
+    width: float | None = None,
 ) -> tuple[tuple[Limits, ...], tuple[float | None, float | None]]:
-    """Return the parts of the aperture, by the archive's precedence, and its mean limits."""
+    """Return the parts of the aperture, by the archive's precedence, and its mean limits; ``width`` is the user's."""
+    if width is not None and aperture.src_coeff is not None:
+        edges = polynomial_limits(aperture.src_coeff, _variable(frame, aperture), offset)
+        low, high = np.min([e.lower for e in edges], axis=0), np.max([e.upper for e in edges], axis=0)
+        aperture, trace = replace(aperture, src_coeff=None), (low + high) / 2.0
+    if width is not None:
+        aperture = replace(aperture, extract_width=width)
     if aperture.src_coeff is not None:
         regions = polynomial_limits(aperture.src_coeff, _variable(frame, aperture), offset)
         low = min(float(np.mean(region.lower)) for region in regions)

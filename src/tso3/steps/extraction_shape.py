@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tso3.io.reader import Reader
 
 __all__ = ["Knowledge", "Steady", "Variances", "check", "moving", "optimal", "read_variances", "steady"]
+
+ShapeOf = Callable[[ExtractionSetup, ExposureModel, bool], "Steady"]
 
 _SAMPLE = 16
 """Integrations whose variances are looked at."""
@@ -58,11 +61,14 @@ class Knowledge:
         Its template with the coefficients of every integration, where outliers are judged by it.
     variances : Variances or None
         For optimal extraction.
+    shape_of : callable
+        Gives what each spectrum looks like, by default `steady`.
     """
 
     model: ExposureModel | None
     judge: TemplateJudge | None = None
     variances: Variances | None = None
+    shape_of: ShapeOf = field(default_factory=lambda: steady)
 
 
 def check(parameters: Extract1D, model: ExposureModel | None) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tso3.core.background import BackgroundFit
 from tso3.core.model import ExposureModel
 from tso3.core.slices import light_centre, pixel_areas
-from tso3.errors import InputError, Tso3Warning
+from tso3.errors import InputError, ParameterError, Tso3Warning
 from tso3.io.ifu_apertures import CircularApertures, read_ifu_extract1d
 from tso3.io.memory import Arrays
 from tso3.io.wcs import world_of_grid
@@ -91,9 +91,17 @@ def mrs_setups(
     ------
     InputError
         If the exposure has no WCS with slices, or no light.
+    ParameterError
+        If a width is asked for.
     ReferenceFileError
         If the reference cannot be used.
     """
+    if parameters.extract_width is not None:
+        raise ParameterError(
+            f"{parameters.extract_width} has no meaning for {exposure.mode.exp_type}, whose aperture is a circle on the"
+            " sky that grows with wavelength; its radii are those of the extract1d reference",
+            "extract_1d.extract_width",
+        )
     path = references.path("extract1d")
     apertures = CircularApertures.built_in() if path is None else read_ifu_extract1d(path)
     halves = _channels(exposure)

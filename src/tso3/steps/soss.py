@@ -24,7 +24,7 @@ from tso3.io.reader import Reader
 from tso3.io.soss_defaults import built_in_traces
 from tso3.io.soss_references import SossReference, TraceTable, read_pastasoss, read_spectrace, read_wavemap
 from tso3.parameters import Extract1D, Photom
-from tso3.steps.extraction_setup import ExtractionSetup
+from tso3.steps.extraction_setup import ExtractionSetup, given_width
 from tso3.steps.photom import flux_calibration
 
 if TYPE_CHECKING:
@@ -97,12 +97,19 @@ def soss_setups(
     traces = find_traces(exposure, references, parameters, model)
     dark = reference_pixels(exposure, 0)
     region, fit = _background(exposure, traces, dark, parameters)
+    asked = given_width(parameters)
+    width = parameters.soss_width if asked is None else asked
     setups = []
     for trace in traces:
         if trace.order == 3 and (exposure.subarray == SHORT or not parameters.soss_order_3):
             continue
         whole = exposure.subarray == SHORT and trace.order == 2 and parameters.soss_substrip96 == "all"
-        weights = np.zeros(shape) if whole else box_weights(trace.trace, parameters.soss_width, shape)
+        whole = whole and width is None
+        weights = (
+            np.zeros(shape)
+            if whole
+            else box_weights(trace.trace, parameters.soss_width if width is None else width, shape)
+        )
         if whole:
             weights[:, : trace.n_wave] = 1.0
         weights[dark] = 0.0

@@ -67,7 +67,9 @@ def stripe_setup(
     if not references.built_in("extract1d"):
         return set_up(exposure, None, parameters)
     trace = _trace(exposure, model)
-    aperture = Aperture1D(use_source_posn=False) if trace is None else STRIPE
+    aperture: Aperture1D | None = STRIPE
+    if trace is None:  # the whole stripe: nothing that a width could be about
+        aperture = Aperture1D(use_source_posn=False) if parameters.extract_width is None else None
     return set_up(exposure, aperture, parameters, trace=trace)
 
 

@@ -68,8 +68,10 @@ class SpectralScanLane(SpectralLane):
     ----------
     setting : Setting
         As of a run; its crew does the work.
-    exposure, bad_pixels
-        As of a run.
+    exposure : Exposure
+        What is scanned.
+    bad_pixels : ndarray of bool, shape (ny, nx), or None
+        Pixels that the user calls bad.
     grid : Grid
         What is scanned.
     """

@@ -84,10 +84,24 @@ def scan(
         Spectra: one or more of ``as-is`` (what a run would do), ``none``, ``mean``, ``median``, ``line``.
     annulus : str or sequence of pairs of float, optional
         Imaging: inner and outer radii [pixel], ``"10:20,15:30"``; that of a run by default.
-    preset, parameters, overrides, integrations, bad_pixels
+    preset : {"default", "archive"}, optional
         As of `tso3.run`.
-    max_memory, workers, block_size, scheduler, cluster, progress
+    parameters : Parameters or mapping of mappings, optional
         As of `tso3.run`.
+    overrides : mapping of str to path-like, optional
+        Reference files by kind.
+    integrations : str or pair of int, optional
+        Those to scan; all by default.
+    bad_pixels : path-like, optional
+        FITS image of pixels to be left out.
+    max_memory : str or int, optional
+        Private memory above what the imports cost.
+    workers, block_size : int, optional
+        Threads, and integrations per block.
+    scheduler, cluster : str, optional
+        Who does the work, as of `tso3.run`.
+    progress : Progress, optional
+        Display that is kept informed; silent by default.
 
     Returns
     -------
@@ -194,7 +208,11 @@ def scanned_grid(
     ----------
     observation : Observation
         What is scanned.
-    width, radius, background, annulus
+    width, radius : str or sequence of float or None
+        As of `scan`.
+    background : str or sequence of str
+        As of `scan`.
+    annulus : str or sequence of pairs of float or None
         As of `scan`.
 
     Returns

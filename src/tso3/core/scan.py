@@ -158,7 +158,7 @@ class BoxPixels:
         rule = (box.kind, box.smoothing, box.complete, box.max_missing, box.powers.shape[0])
         digest = hashlib.sha256(repr(rule).encode())
         for index in (box.rows[where], along + box.start):
-            digest.update(np.ascontiguousarray(index, np.int64))
+            digest.update(np.asarray(index, np.int64).tobytes())
         return cls(
             row=box.rows[r],
             column=x + box.start,

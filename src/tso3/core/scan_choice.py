@@ -112,13 +112,13 @@ def rank_curves(
 
 def _kept(difference: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which differences are within some standard deviations in every curve."""
-    kept = np.isfinite(difference).all(axis=0)
+    kept: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(difference), axis=0)
     for _ in range(_MAX_CLIPS):
         if kept.sum() < _FEWEST:
-            return kept
+            break
         sigma = _GAUSSIAN * np.median(np.abs(difference[:, kept]), axis=1)
-        within = kept & (np.abs(difference) <= _CLIP * sigma[:, np.newaxis]).all(axis=0)
-        if (within == kept).all():
+        within = kept & np.logical_and.reduce(np.abs(difference) <= _CLIP * sigma[:, np.newaxis], axis=0)
+        if bool((within == kept).all()):
             break
         kept = within
     return kept

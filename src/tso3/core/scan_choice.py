@@ -81,6 +81,7 @@ def rank_curves(
     >>> flux = 100.0 + np.stack([common + rng.normal(0.0, s, 200) for s in (0.5, 0.05, 0.05, 0.0, 0.3)])
     >>> ranking = rank_curves(flux, np.array([2.0, 3.0, 4.0, 5.0, 6.0]))
     >>> ranking.best, ranking.chosen
+    (2, 2)
     """
     n = len(flux)
     nothing = np.full(n, np.nan)

@@ -154,6 +154,10 @@ class ImagingLane(Lane):
         edges = ((radii.radius, "aperture"), (radii.inner, "annulus"), (radii.outer, "annulus"))
         return {"circles": tuple(Circle(x, y, r, label) for r, label in edges if np.isfinite(r) and r > 0.0)}
 
+    def missing(self) -> dict[str, NDArray[np.float64]]:
+        """Return the share of the source's light on bad pixels."""
+        return {} if self.table is None else {"": self.table["missing_fraction"]}
+
     def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """Return the background-subtracted photometry."""
         if self.table is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.covariates import Covariates
 from tso3.core.model import ExposureModel
 from tso3.core.noise import photon_limit, point_to_point
 from tso3.core.template import template_bytes
@@ -25,6 +26,7 @@ from tso3.progress import Progress
 from tso3.recipe import Limits, Part, Recipe, Segments, reduce_part
 from tso3.result import DetectorView, ExposureSummary
 from tso3.steps import outlier_detection, series, survey
+from tso3.steps.covariates import ExposureCovariates, measured
 
 if TYPE_CHECKING:
     from tso3.io.reference_files import WavelengthRange
@@ -112,6 +114,7 @@ class Lane:
         self.bad_pixels = bad_pixels
         self.references = setting.references.of(exposure)
         self.products: dict[str, list[Path]] = {}
+        self.found: Covariates | None = None
         parameters = setting.parameters
         skipped = parameters.outlier_detection.skip
         self.outliers = None if skipped else outlier_detection.prepare(exposure, parameters.outlier_detection)
@@ -162,7 +165,10 @@ class Lane:
         crew, fitted = self.setting.crew, self.model.template
         parts = [FitPart(fitted, self.exposure, segments, crew.limits) for segments in crew.pieces(self.exposure)]
         found = crew.run(fit_part, parts, f"{self.exposure.label}: template", self.setting.progress)
-        self.outliers = outlier_detection.judged(self.outliers, fitted, joined_fits(list(found)))
+        fit = joined_fits(list(found))
+        self.outliers = outlier_detection.judged(self.outliers, fitted, fit)
+        if not self.setting.parameters.covariates.skip:
+            self.found = measured(self.exposure, fitted, fit)
 
     def prepare(self, reader: Reader) -> None:
         """Make what is needed once per exposure, and the recipe of it."""
@@ -176,6 +182,26 @@ class Lane:
         """Return flux, variance of its limit, and mean share of missing light."""
         nothing = np.full(self.exposure.n_int, np.nan)
         return nothing, nothing, float("nan")
+
+    def missing(self) -> dict[str, NDArray[np.float64]]:
+        """Return the share of light on bad pixels per integration, by what the name of its column ends with."""
+        return {}
+
+    def covariates(self) -> ExposureCovariates:
+        """Return what is known of star, telescope and flags in every integration."""
+        detection = self.setting.parameters.outlier_detection
+        without = "outlier_detection.skip = true"
+        if not detection.skip:
+            without = f"outlier_detection.method = {detection.method}"
+        if not detection.skip and detection.method == "template":
+            without = "too few valid pixels to fit one"
+        return ExposureCovariates(
+            exposure=self.exposure,
+            found=self.found,
+            n_flagged=None if detection.skip else self.counts,
+            missing=self.missing(),
+            without="" if self.found is not None else f"none: {without}",
+        )
 
     def view(self) -> DetectorView | None:
         """Return the survey's image with the apertures on it; None without a survey."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 __all__ = [
     "PRESETS",
     "Channels",
+    "Covariates",
     "Extract1D",
     "OutlierDetection",
     "Parameters",
@@ -341,6 +342,13 @@ class Channels(StepParameters):
     """Rows (channels times integrations) above which only the NetCDF is written, and no table."""
 
 
+class Covariates(StepParameters):
+    """What star and telescope did in every integration: brightness, motion, width, background."""
+
+    skip: bool = False
+    """Skip this step: no table ``*_qa.ecsv``, which the archive does not have."""
+
+
 class Parameters(StepParameters):
     """All parameters of a run, one attribute per step."""
 
@@ -362,6 +370,8 @@ class Parameters(StepParameters):
     """White-light curve."""
     channels: Channels = Channels()
     """Spectroscopic light curves."""
+    covariates: Covariates = Covariates()
+    """Table of covariates."""
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -397,6 +407,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "photom": {"outside": "zero"},
         "white_light": {"missing": "drop", "built_in_range": False, "normalized": False},
         "x1dints": {"layout": "segment", "source_type_column": False},
+        "covariates": {"skip": True},
     },
 }
 """Values that each preset sets; everything else is the parameter's own default."""

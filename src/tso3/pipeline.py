@@ -40,7 +40,7 @@ from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Limits
 from tso3.result import RunResult
 from tso3.spectral_lane import SpectralLane
-from tso3.steps import channels, tso_photometry, white_light, white_light_checks
+from tso3.steps import channels, covariates, light_noise, tso_photometry, white_light, white_light_checks
 from tso3.steps.channel_spec import wanted_channels
 from tso3.table_lane import TableLane
 
@@ -180,9 +180,8 @@ def _reduce_imaging(setting: Setting) -> Reduced:
     lanes = [ImagingLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
     _make_folder(setting.folder)
     run_lanes(lanes, _record(setting))
-    products = _collected(lanes)
     if setting.parameters.tso_photometry.skip:
-        return lanes, products, None
+        return lanes, _collected(lanes) | _covariates(setting, lanes), None
     catalogues = tso_photometry.catalogues([lane.finish() for lane in lanes])
     products = _collected(lanes)
     written = []
@@ -190,7 +189,7 @@ def _reduce_imaging(setting: Setting) -> Reduced:
         name = tso_photometry.catalogue_name(setting.observation.product_name, detector, len(catalogues))
         written.append(_write_table(setting, name, table))
     products["phot"] = [*written, *products.get("phot", ())]
-    return lanes, products, catalogues
+    return lanes, products | _covariates(setting, lanes), catalogues
 
 
 def _reduce_spectroscopy(setting: Setting) -> Reduced:
@@ -204,7 +203,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         if setting.parameters.outlier_detection.skip:
             _warn_idle(setting.observation)
         run_lanes(lanes, _record(setting))
-        return lanes, _collected(lanes), None
+        return lanes, _collected(lanes) | _covariates(setting, lanes), None
     path = setting.folder / f"{setting.observation.product_name}_x1dints.fits"
     with x1dints_writer(
         path,
@@ -226,7 +225,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
             table.meta["extract_width"] = widths
         name = f"{setting.observation.product_name}_whtlt.ecsv"
         products["whtlt"] = [_write_table(setting, name, table)]
-    return lanes, products | _channels(setting, path), table
+    return lanes, products | _channels(setting, path) | _covariates(setting, lanes), table
 
 
 def _reduce_tables(setting: Setting) -> Reduced:
@@ -257,8 +256,18 @@ def _channels(setting: Setting, path: Path | None = None) -> dict[str, list[Path
     return {"channels": channels.write(plan, setting.folder, product, meta, most, setting.progress)}
 
 
+def _covariates(setting: Setting, lanes: Sequence[Lane]) -> dict[str, list[Path]]:
+    """Write the table of covariates, if it is wanted and anything is known that belongs into it."""
+    known = [lane.covariates() for lane in lanes]
+    if setting.parameters.covariates.skip or not any(each.is_known for each in known):
+        return {}
+    table = covariates.table(setting.observation, known)
+    return {"qa": [_write_table(setting, f"{setting.observation.product_name}_qa.ecsv", table)]}
+
+
 def _write_table(setting: Setting, name: str, table: Any) -> Path:
-    """Write the light curve; where the user gave the times, it says from which file they are."""
+    """Write a table, with what its light curves scatter by; where the user gave the times, it says from which file."""
+    light_noise.note(table)
     if setting.observation.times_file is not None:
         table.meta["times_file"] = setting.observation.times_file
     return write_catalog(setting.folder / name, table)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from astropy.table import QTable
     from numpy.typing import NDArray
 
+    from tso3.core.light_noise import NoiseMeasures
+
 __all__ = ["Circle", "DetectorView", "ExposureSummary", "RunResult"]
 
 
@@ -115,7 +117,7 @@ class RunResult:
     Attributes
     ----------
     products : dict of str to list of Path
-        Keys ``crfints``, ``x1dints``, ``phot``, ``whtlt``, ``channels``, ``median``; only those that were made.
+        Keys ``crfints``, ``x1dints``, ``phot``, ``whtlt``, ``channels``, ``qa``, ``median``; only those that were made.
     exposures : tuple of ExposureSummary
         In the order of the input.
     white_light : QTable
@@ -157,6 +159,35 @@ class RunResult:
     def n_flagged(self) -> int:
         """Pixels newly flagged as outliers in all exposures."""
         return sum(e.n_flagged for e in self.exposures)
+
+    @property
+    def noise(self) -> dict[str, NoiseMeasures]:
+        """How much each light curve scatters, by its column, and the detector if there are several tables."""
+        from tso3.core.light_noise import NoiseMeasures
+
+        tables = self.photometry if len(self.photometry) > 1 else {"": self.white_light}
+        return {
+            f"{name}_{detector}" if detector else name: NoiseMeasures.from_dict(numbers)
+            for detector, table in tables.items()
+            if table is not None
+            for name, numbers in table.meta.get("noise", {}).items()
+        }
+
+    @property
+    def covariates(self) -> QTable:
+        """
+        The table of covariates, read from its file: what star and telescope did in every integration.
+
+        Raises
+        ------
+        ValueError
+            If the run made none.
+        """
+        from astropy.table import QTable
+
+        if not self.products.get("qa"):
+            raise ValueError("this run made no covariates: covariates were skipped, or it began with spectra")
+        return QTable.read(self.products["qa"][0], format="ascii.ecsv")
 
     @property
     def spectra(self) -> Any:

@@ -313,6 +313,17 @@ class SpectralLane(Lane):
             weights[name if len(self.plans) > 1 else "aperture"] = whole
         return {"apertures": weights}
 
+    def missing(self) -> dict[str, NDArray[np.float64]]:
+        """Return the share of the light on bad pixels, by spectral order or channel if there are several."""
+        orders = len({curve.header.spectral_order for curve in self.curves}) > 1
+        slits = len({curve.header.slit_name for curve in self.curves}) > 1
+        shares = {}
+        for curve in self.curves:
+            end = f"_order_{curve.header.spectral_order}" if orders else ""
+            end += f"_channel_{curve.header.slit_name}" if slits else ""
+            shares[end] = curve.missing_fraction
+        return shares
+
     def light_curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         """Return the white light of the first spectrum that its range does not miss."""
         if not self.curves:

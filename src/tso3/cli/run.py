@@ -198,9 +198,9 @@ def tell_late(result: RunResult | ScanResult, shown: set[str]) -> None:
 
 
 def _draw(result: RunResult, mid_transit: float | None) -> list[Path]:
-    from tso3.report.files import write_detectors, write_light_curve
+    from tso3.report.files import write_detectors, write_light_curve, write_noise
 
-    paths = (write_light_curve(result, mid_transit=mid_transit), write_detectors(result))
+    paths = (write_light_curve(result, mid_transit=mid_transit), write_noise(result), write_detectors(result))
     return [path for path in paths if path is not None]
 
 

@@ -42,6 +42,8 @@ def print_summary(
     for exposure in result.exposures:
         if exposure.chosen:
             console.print(f"{exposure.label}: {exposure.chosen} pixels, chosen by a scan (auto)")
+    if result.noise:
+        console.print(_noise(result))
     console.print(_products(result, figures))
     console.print(
         f"{result.n_int} integrations in {_duration(result.seconds)}, "
@@ -75,6 +77,28 @@ def _exposures(result: RunResult) -> Table:
             *((_number(exposure.box_scatter_ppm),) if both else ()),
             _number(limit),
             f"{scatter / limit:.2f}" if known else "–",
+        )
+    return table
+
+
+def _noise(result: RunResult) -> Table:
+    """One row for each light curve: scatter outside the transit, and what averaging makes of it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("noise outside the transit", overflow="fold")
+    for heading in ("integrations", "std [ppm]", "robust [ppm]", "averaged over", "over white noise"):
+        table.add_column(heading, justify="right")
+    for name, noise in result.noise.items():
+        averaged = f"{noise.red_noise:.2f} ± {noise.red_noise_error:.2f}" if noise.averaged_over else "–"
+        table.add_row(
+            name,
+            f"{noise.n_quiet}",
+            _number(1e6 * noise.standard_deviation),
+            _number(1e6 * noise.robust_scatter),
+            f"{noise.averaged_over}" if noise.averaged_over else "–",
+            averaged,
         )
     return table
 

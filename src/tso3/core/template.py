@@ -179,8 +179,9 @@ def weigh_terms(terms: NDArray[np.floating], noise: NDArray[np.floating]) -> Wei
     [4.0]
     """
     weighted = np.ascontiguousarray(terms / noise, dtype=np.float32)
-    size = np.sqrt(np.maximum((weighted.astype(np.float64) ** 2).sum(axis=1), 1e-300))
-    unit = np.ascontiguousarray(weighted / size[:, np.newaxis].astype(np.float32))
+    size = np.sqrt((weighted.astype(np.float64) ** 2).sum(axis=1))
+    size = np.where(size > 0.0, size, 1.0)
+    unit = np.ascontiguousarray(weighted / size[:, np.newaxis].astype(np.float32), dtype=np.float32)
     matrix = unit.astype(np.float64) @ unit.T.astype(np.float64)
     level = levels(weighted[0])
     order = np.argsort(level, kind="stable")

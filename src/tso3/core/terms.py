@@ -65,7 +65,9 @@ def steady_terms(
 
     Notes
     -----
-    Derivatives are central differences; gaps are bridged by the neighbours along the last axis.
+    Derivatives are central differences; gaps are bridged by the neighbours along the last axis. Along dispersion it is
+    the star that moves, not the background, which may depend on wavelength: the 20th percentile of each column is
+    subtracted before.
 
     Examples
     --------
@@ -81,7 +83,8 @@ def steady_terms(
     u = np.linspace(-1.0, 1.0, n_x, dtype=np.float32) if n_x > 1 else np.zeros(1, np.float32)
     names = term_names(spectrum=spectrum, degree=degree)
     images = np.empty((len(names), *image.shape), np.float32)
-    dy, dx = -np.gradient(image, axis=0), -np.gradient(image, axis=1)
+    star = image - np.percentile(image, 20.0, axis=0) if spectrum else image
+    dy, dx = -np.gradient(image, axis=0), -np.gradient(star, axis=1)
     for name, out in zip(names, images, strict=True):
         if name.startswith("colour_"):
             out[...] = image * u ** int(name.removeprefix("colour_"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tso3.report.detector import CircularAperture, MaskAperture, plot_median_image, plot_spectrum
 from tso3.report.light_curve import LightCurve, light_curves, plot_white_light
+from tso3.report.noise import plot_time_averaging
 from tso3.report.style import figure, write_png
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from tso3.result import DetectorView, RunResult
 
-__all__ = ["write_detectors", "write_light_curve"]
+__all__ = ["write_detectors", "write_light_curve", "write_noise"]
 
 _MOST_SPECTRA = 64
 """Integrations from which the median spectrum of a figure is taken, spread evenly."""
@@ -102,6 +103,29 @@ def write_detectors(result: RunResult) -> Path | None:
             plot_median_image(ax, view.image, [*circles, *masks], unit=view.unit)
             ax.set_title(view.name, fontsize="medium")
         return write_png(page, _named(result, tables[0], "detector"))
+
+
+def write_noise(result: RunResult) -> Path | None:
+    """
+    Draw how the scatter of the light curves of a run falls with averaging, and write it beside the products.
+
+    Parameters
+    ----------
+    result : RunResult
+        What `tso3.run` gave.
+
+    Returns
+    -------
+    path : Path or None
+        ``*_noise.png``; None if the run made no light curve, or one too short to average.
+    """
+    tables = [*result.products.get("whtlt", ()), *result.products.get("phot", ())]
+    known = {name: noise for name, noise in result.noise.items() if noise.averaging.size.size > 1}
+    if not known or not tables:
+        return None
+    with figure(4.6, 3.6) as page:
+        plot_time_averaging(page.subplots(), known)
+        return write_png(page, _named(result, tables[0], "noise"))
 
 
 def _by_detector(spectra: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ Scenes of the simulator, small ones; every number is that of the white light of 
 
 ``optimal``: a transit of 1 %, jitter of 0.02 pixel, 0.1 % of bad pixels, cosmic rays. Columns: photon limit of the box
 and of the weighted sum [ppm], scatter over its limit of either (the shape of the true light curve and a constant
-fitted), and mean and standard deviation over the seeds of the pull of the depth; then, without noise, the mean flux
-over that of the box less one.
+fitted), and mean and standard deviation over the seeds of the pull of the depth; then the mean flux over that of the box
+less one, with the standard error of that difference, and the same without noise.
 
 ``missing``: no bad pixels but those that are marked, the same in all integrations or others in each, in a scene that is
 otherwise as it was. The difference from the reduction that lacks nothing is what they did: its root mean square in the
@@ -92,39 +92,59 @@ def curve_of(visit: Any) -> np.ndarray:
     return white / white.max()
 
 
-def fitted(reduced: Reduced, curve: np.ndarray) -> tuple[float, float, float]:
-    """Return scatter over limit, pull of the depth, and limit [ppm]."""
+@dataclass(frozen=True)
+class Fit:
+    """Scatter over limit, pull of the depth, limit [ppm] and mean flux of a light curve."""
+
+    ratio: float
+    pull: float
+    limit: float
+    flux: float
+
+
+def fitted(reduced: Reduced, curve: np.ndarray) -> Fit:
+    """Return how a light curve compares with the true one."""
     design = np.stack([np.ones_like(curve), curve - 1.0], axis=1)
     weighed = design / reduced.error[:, np.newaxis]
     covariance = np.linalg.inv(weighed.T @ weighed)
     base, slope = covariance @ (weighed.T @ (reduced.white / reduced.error))
     residual = reduced.white - design @ (base, slope)
     limit = float(np.median(reduced.limit))
-    return residual.std(ddof=2) / limit, (slope / base - 1.0) / (covariance[1, 1] ** 0.5 / base), 1e6 * limit / base
+    pull = (slope / base - 1.0) / (covariance[1, 1] ** 0.5 / base)
+    return Fit(residual.std(ddof=2) / limit, pull, 1e6 * limit / base, reduced.white.mean())
 
 
 def optimal_table(cases: list[str], folder: Path, n_int: int, seeds: int) -> None:
     """Print what the weighted sum gains."""
     print(f"\n{n_int} integrations, {seeds} seeds\n")
-    print("| scene | way | photon limit [ppm] | scatter / limit | pull of the depth | mean flux over that of the box |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| scene | way | photon limit [ppm] | scatter / limit | pull of the depth | flux over that of the box | no noise |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for case in cases:
-        found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
+        found: dict[str, list[Fit]] = {way: [] for way in WAYS}
         for seed in range(1, seeds + 1):
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 visit = simulated(case, Path(place), n_int, seed=seed)
                 for way, parameters in WAYS.items():
                     reduced = reduce(visit.association, Path(place) / "out", parameters)
                     found[way].append(fitted(reduced, curve_of(visit)))
+        still = {"noise": False, "depth": 0.0, "cosmic_rays": 0.0, "bad_pixels": 0.0, "seed": 1}
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            visit = simulated(case, Path(place), n_int, seed=1, depth=0.0)
+            visit = simulated(case, Path(place), 12, **still)
             flux = {way: reduce(visit.association, Path(place) / "out", given).white for way, given in WAYS.items()}
-        for way, numbers in found.items():
-            ratio, pull, limit = np.array(numbers).T
+        box = found["box"]
+        for way, fits in found.items():
+            pull = np.array([fit.pull for fit in fits])
+            limit = np.mean([fit.limit for fit in fits])
             spread = f"{pull.mean():+.2f} ± {pull.std(ddof=1):.2f}" if seeds > 1 else f"{pull[0]:+.2f}"
-            scatter = f"{np.sqrt((ratio**2).mean()):.3f} ± {1 / np.sqrt(2 * (n_int - 2) * seeds):.3f}"
-            bias = flux[way].mean() / flux["box"].mean() - 1.0
-            print(f"| {case} | {way} | {limit.mean():.1f} | {scatter} | {spread} | {bias:+.1e} |", flush=True)
+            scatter = np.sqrt(np.mean([fit.ratio**2 for fit in fits]))
+            bias = np.mean([fit.flux / plain.flux - 1.0 for fit, plain in zip(fits, box, strict=True)])
+            gained = max(np.mean([plain.limit for plain in box]) ** 2 - limit**2, 0.0) ** 0.5
+            error = 1e-6 * gained / np.sqrt(n_int * seeds)
+            numbers = f"{limit:.1f} | {scatter:.3f} ± {1 / np.sqrt(2 * (n_int - 2) * seeds):.3f} | {spread}"
+            clean = flux[way].mean() / flux["box"].mean() - 1.0
+            print(f"| {case} | {way} | {numbers} | {bias:+.1e} ± {error:.0e} | {clean:+.0e} |", flush=True)
 
 
 def marked(visit: Any, folder: Path, share: float, always: bool) -> Path:

@@ -97,6 +97,16 @@ def test_where_only_photons_make_noise_it_is_the_box():
     assert optimal_extract(plan, data, (None, None, None), 0).flux[0] == pytest.approx(np.full(N_WAVE, 990.0), rel=1e-6)
 
 
+def test_a_column_without_background_spoils_no_other():
+    images = steady(1000.0 * P, V)
+    level = np.zeros((3, N_WAVE))
+    level[:, 4] = np.nan
+    net = images.net.copy()
+    net[:, 4] = np.nan
+    plan = plan_optimal(plan_box(np.ones((3, N_WAVE))), replace(images, net=net, background=level), snr=100.0)
+    np.testing.assert_allclose(plan.weights.aperture[:, 0], (P / V / 0.34375).ravel())
+
+
 def test_columns_without_light_have_the_weights_of_the_box():
     plan = plan_optimal(plan_box(np.ones((3, N_WAVE))), steady(0.0 * P, V), snr=100.0)
     np.testing.assert_array_equal(plan.weights.aperture, 1.0)

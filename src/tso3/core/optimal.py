@@ -92,7 +92,7 @@ class OptimalPlan:
     light : ndarray of float64, shape (n_rows, n_wave)
         Share of the light of the box on each pixel; 0 where unknown.
     background : ndarray of float64, shape (n_rows, n_wave)
-        Background of the reference image.
+        Background of the reference image; 0 where it is not determined.
     noise : PixelNoise
         Of the pixels.
     moving : MovingProfile or None
@@ -186,7 +186,7 @@ def plan_optimal(
     light = images.light[inside]
     net = images.net[rows][:, columns].astype(np.float64)
     net = np.where(np.isfinite(net), net, np.nan_to_num(light))
-    level = np.zeros_like(net) if images.background is None else images.background[inside].astype(np.float64)
+    level = np.zeros_like(net) if images.background is None else np.nan_to_num(images.background[inside])
     read = _filled(images.var_rnoise[inside], used)
     gain = _gain(box, net + level, images.var_poisson[inside])
     own = read + gain * np.maximum(net + level, 0.0)
@@ -206,7 +206,7 @@ def plan_optimal(
         used=used,
         variance=variance,
         light=share,
-        background=level,
+        background=np.asarray(level, np.float64),
         noise=replace(noise, noise=everywhere),
         moving=moving,
         sums=empty if moving is None else weighed_terms(moving, weights),

@@ -179,7 +179,7 @@ def prepare(
         completion of missing pixels without an exposure model, for which samples with missing pixels are NaN.
     """
     known = Knowledge(model) if known is None else known
-    extraction_shape.check(parameters, model)
+    extraction_shape.check(exposure, parameters, model)
     if parameters.missing == "complete" and model is None:
         warnings.warn(
             f"{exposure.segments[0].path}: no survey was made, so there is no profile to complete missing pixels with;"

@@ -71,12 +71,14 @@ class Knowledge:
     shape_of: ShapeOf = field(default_factory=lambda: steady)
 
 
-def check(parameters: Extract1D, model: ExposureModel | None) -> None:
+def check(exposure: Exposure, parameters: Extract1D, model: ExposureModel | None) -> None:
     """
     Raise an error if optimal extraction is asked for and cannot be done.
 
     Parameters
     ----------
+    exposure : Exposure
+        What is extracted.
     parameters : Extract1D
         The step's parameters.
     model : ExposureModel or None
@@ -85,10 +87,16 @@ def check(parameters: Extract1D, model: ExposureModel | None) -> None:
     Raises
     ------
     ParameterError
-        Without a survey, or with the archive's variances of SOSS.
+        Without a survey, for MIRI's MRS, or with the archive's variances of SOSS.
     """
     if parameters.extraction_type != "optimal":
         return
+    if exposure.mode.exp_type == "MIR_MRS":
+        raise ParameterError(
+            "optimal needs one profile across dispersion, and a row of the detector crosses the slices of MIR_MRS, each"
+            f" at another wavelength ({exposure.segments[0].path.name}); set it to box",
+            "extract_1d.extraction_type",
+        )
     if model is None:
         raise ParameterError(
             "optimal needs the image of the survey, and survey.n_sample = 0 makes none; give a sample of at least 1,"

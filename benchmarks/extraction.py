@@ -9,8 +9,8 @@ Scenes of the simulator, small ones; every number is that of the white light of 
 
 ``optimal``: a transit of 1 %, jitter of 0.02 pixel, 0.1 % of bad pixels, cosmic rays. Columns: photon limit of the box
 and of the weighted sum [ppm], scatter over its limit of either (the shape of the true light curve and a constant
-fitted), and mean and standard deviation over the seeds of the pull of the depth; then the mean flux over that of the box
-less one, with the standard error of that difference, and the same without noise.
+fitted), and mean and standard deviation over the seeds of the pull of the depth; then the mean flux over that of the
+box less one, with the standard error of that difference, and the same without noise.
 
 ``missing``: no bad pixels but those that are marked, the same in all integrations or others in each, in a scene that is
 otherwise as it was. The difference from the reduction that lacks nothing is what they did: its root mean square in the
@@ -117,10 +117,8 @@ def fitted(reduced: Reduced, curve: np.ndarray) -> Fit:
 def optimal_table(cases: list[str], folder: Path, n_int: int, seeds: int) -> None:
     """Print what the weighted sum gains."""
     print(f"\n{n_int} integrations, {seeds} seeds\n")
-    print(
-        "| scene | way | photon limit [ppm] | scatter / limit | pull of the depth | flux over that of the box | no noise |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    heads = ("scene", "way", "photon limit [ppm]", "scatter / limit", "pull of the depth", "bias", "without noise")
+    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for case in cases:
         found: dict[str, list[Fit]] = {way: [] for way in WAYS}
         for seed in range(1, seeds + 1):

@@ -129,9 +129,7 @@ def _cosmic_rays(truth: Mapping[str, Any], members: Sequence[Path]) -> tuple[np.
     """Return the numbers of struck samples, rising, and the true sigma of those that are peaks of a particle."""
     ny, nx = truth["reference"].shape
     place = tuple(truth[f"cosmic_ray_{axis}"].astype(np.int64) for axis in ("integration", "y", "x"))
-    sigma = np.nan_to_num(np.where(truth["cosmic_ray_caught"], 0.0, truth["cosmic_ray_amplitude"])) / _noise(
-        place, truth, members
-    )
+    sigma = np.nan_to_num(truth["cosmic_ray_amplitude"]) / _noise(place, truth, members)
     number = (place[0] * ny + place[1]) * nx + place[2]
     order = np.argsort(number)
     number, sigma = number[order], np.nan_to_num(sigma[order])

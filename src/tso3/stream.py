@@ -20,7 +20,7 @@ from tso3.core.outliers import OutlierResult
 from tso3.engine import BlockPlan, Footprint, plan_blocks, run_blocks
 from tso3.io.exposure import Exposure
 from tso3.io.reader import RawPlanes, Reader
-from tso3.io.tiles import Place, mark_rows, ready_rows
+from tso3.io.tiles import Place, flagged_samples, mark_rows, ready_rows
 from tso3.steps import outlier_detection
 from tso3.steps.known_outliers import KnownOutliers, OutlierNotes
 
@@ -321,7 +321,8 @@ class ExposureStream:
         rule = outlier_detection.left_out(plan, start)
         ready_rows(raw, place, rule, self.bad_pixels, (data, err, left_out), top_bit=self.top_bit)
         rows = slice(place.row, place.row + shape[1])
-        return outlier_detection.run(plan, (data, err, left_out), first, start, stop, rows)
+        shortened = None if plan.judge is None else flagged_samples(raw, place, outlier_detection.shortened_bits())
+        return outlier_detection.run(plan, (data, err, left_out), first, start, stop, rows, shortened)
 
     def _read(self, first: int, last: int, rows: slice, names: tuple[str, ...]) -> RawPlanes:
         """Read planes of some integrations into buffers of this thread."""

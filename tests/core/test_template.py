@@ -141,6 +141,17 @@ def test_a_cosmic_ray_is_no_part_of_a_component():
     np.testing.assert_array_equal(np.delete(found, np.s_[::7]), np.delete(clean, np.s_[::7]))
 
 
+def test_what_one_integration_alone_shows_is_not_learned():
+    rng = np.random.default_rng(4)
+    residual = rng.normal(size=(24, 6000)).astype(np.float32)
+    residual += np.sin(np.arange(24, dtype=np.float32))[:, None]
+    residual[7, rng.choice(6000, 500, replace=False)] += 60.0  # many cosmic rays
+    residual[15] += 1.5 * rng.normal(size=6000)
+    weights = components(residual)
+    assert weights.shape[1] == 1
+    assert abs(np.corrcoef(weights[:, 0], np.sin(np.arange(24)))[0, 1]) > 0.95
+
+
 @pytest.mark.parametrize("n_int", [8, 30, 128])
 def test_nothing_is_learned_from_noise(n_int):
     counts = [

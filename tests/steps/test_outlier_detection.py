@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tso3.core.template import N_LEVELS, Template, TemplateFit
 from tso3.errors import ParameterError
+from tso3.io.tiles import Place, flagged_samples
 from tso3.parameters import preset
 from tso3.steps import outlier_detection
 
@@ -59,3 +61,27 @@ def test_unknown_bits_are_named():
     parameters = preset("default").outlier_detection.model_copy(update={"good_bits": "SATURATE"})
     with pytest.raises(ParameterError, match=r"outlier_detection\.good_bits: 'SATURATE' names no DQ bits"):
         flags([1.0], [1], parameters)
+
+
+def test_samples_that_lost_groups_are_judged_by_their_own_error():
+    """The steady noise is 1; two samples at 6 have an error of 2, and one of them says that its ramp was cut short."""
+    n_int = 30
+    exposure = SimpleNamespace(n_int=n_int, segment_bounds=((0, n_int),))
+    template = Template(
+        ("brightness",), np.zeros((1, 1, 2), np.float32), np.ones((1, 2), np.float32), np.zeros((1, 2), np.uint8),
+        np.arange(2),
+    )  # fmt: skip
+    fit = TemplateFit(np.ones((n_int, 1)), np.ones((n_int, 1)), np.ones((n_int, N_LEVELS)), np.empty((0, 2)))
+    plan = outlier_detection.judged(
+        outlier_detection.prepare(exposure, preset("default").outlier_detection), template, fit
+    )
+    data, err = np.zeros((n_int, 1, 2), np.float32), np.ones((n_int, 1, 2), np.float32)
+    data[12], err[12] = 6.0, 2.0
+    bits = outlier_detection.shortened_bits()
+    assert bits == 2 | 4
+    raw = {"DQ": np.zeros((n_int, 1, 2), ">i4")}
+    raw["DQ"][12, 0, 1] = 4
+    shortened = flagged_samples(raw, Place(0, 1, 0), bits)
+    assert shortened.tolist() == [25]
+    found = outlier_detection.run(plan, (data, err, np.zeros(data.shape, bool)), 0, 0, n_int, None, shortened)
+    assert np.argwhere(found.outlier).tolist() == [[12, 0, 0]]

@@ -12,8 +12,10 @@ __all__ = ["MOST_LEARNED", "component_images", "components", "noise_image", "rob
 
 MOST_LEARNED = 8
 """Components that are learned, at most."""
-_FAR = 15.0
-"""Robust deviations beyond which a residual no longer adds to what is learned from it."""
+_FAR, _FAR_IN_TIME = 40.0, 5.0
+"""Robust deviations beyond which a residual no longer adds to the image of a component, and to its course in time."""
+_ALONE = 0.5
+"""Share of a component that one integration may have; from what it alone shows nothing is learned."""
 _OUTLYING, _MOST_REPLACED = 5.0, 16
 """Standard deviations from what the other integrations predict beyond which a residual is replaced by that; how many of
 a pixel."""
@@ -38,10 +40,11 @@ def components(residual: NDArray[np.float32], most: int = MOST_LEARNED) -> NDArr
 
     Notes
     -----
-    Principal components of the residuals; those farther than 15 robust deviations from their pixel's median (cosmic
-    rays) count as if they were there. Of noise alone, the eigenvalues of the covariance of n_int series over n_pixels
-    pixels lie within (1 +- sqrt(n_int / n_pixels))^2 of their mean (Marchenko and Pastur 1967, Eq. 1.14); kept is what
-    exceeds the median by a factor of 1 + 5 sqrt(n_int / n_pixels).
+    Principal components of the residuals; those farther than 5 robust deviations from their pixel's median (cosmic
+    rays) count as if they were there, and a component of which one integration has more than half is left out: it would
+    be what is particular to that integration, cosmic rays and noise. Of noise alone, the eigenvalues of the covariance
+    of n_int series over n_pixels pixels lie within (1 +- sqrt(n_int / n_pixels))^2 of their mean (Marchenko and Pastur
+    1967, Eq. 1.14); kept is what exceeds the median by a factor of 1 + 5 sqrt(n_int / n_pixels).
 
     Examples
     --------
@@ -55,12 +58,12 @@ def components(residual: NDArray[np.float32], most: int = MOST_LEARNED) -> NDArr
     n_int, n_pixels = residual.shape
     if n_int < 8 or n_pixels < n_int:
         return np.empty((n_int, 0))
-    values = _calmed(residual).astype(np.float64)
+    values = _calmed(residual, _FAR_IN_TIME).astype(np.float64)
     variance, weights = np.linalg.eigh((values @ values.T) / n_pixels)
     variance, weights = variance[::-1], weights[:, ::-1]
     edge = np.median(variance) * (1.0 + 5.0 * np.sqrt(n_int / n_pixels))
-    count = min(int((variance > edge).sum()), most, n_int // 4)
-    return np.ascontiguousarray(weights[:, :count])
+    above = (variance > edge) & ((weights**2).max(axis=0) <= _ALONE)
+    return np.ascontiguousarray(weights[:, np.flatnonzero(above)[: min(most, n_int // 4)]])
 
 
 def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,15 +96,15 @@ def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]
     [[1.4]]
     """
     images = np.zeros((weights.shape[1], residual.shape[1]))
-    weigh_all_but_far(_calmed(residual), np.ascontiguousarray(weights), _OUTLYING, _MOST_REPLACED, images)
+    weigh_all_but_far(_calmed(residual, _FAR), np.ascontiguousarray(weights), _OUTLYING, _MOST_REPLACED, images)
     return images
 
 
-def _calmed(residual: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return residuals with bad ones set to zero and those far from their pixel's median brought nearer."""
+def _calmed(residual: NDArray[np.float32], far: float) -> NDArray[np.float32]:
+    """Return residuals with bad ones set to zero, and those beyond so many robust deviations brought nearer."""
     values = np.where(np.isfinite(residual), residual, np.float32(0.0))
     centre, _, distance = _middles(values[:, np.newaxis], True)
-    reach = np.float32(_FAR) * np.maximum(np.float32(1.4826) * distance[0], np.float32(0.5))
+    reach = np.float32(far) * np.maximum(np.float32(1.4826) * distance[0], np.float32(0.5))
     return np.clip(values, centre[0] - reach, centre[0] + reach, out=values)
 
 

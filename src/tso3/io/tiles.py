@@ -19,7 +19,7 @@ from tso3.io.convert import swap_word
 from tso3.io.dqflags import pixel_flags
 from tso3.io.segment import PLANES
 
-__all__ = ["LeftOut", "Place", "mark_rows", "ready_rows"]
+__all__ = ["LeftOut", "Place", "flagged_samples", "mark_rows", "ready_rows"]
 
 Words = NDArray[np.uint32]
 Bytes = NDArray[np.uint8]
@@ -113,6 +113,37 @@ def ready_rows(
         (data.view(np.uint32), err.view(np.uint32)),
         left_out.view(np.uint8),
     )
+
+
+def flagged_samples(raw: Mapping[str, NDArray[np.generic]], place: Place, bits: int) -> NDArray[np.int64]:
+    """
+    Return which samples have any of some bits in DQ.
+
+    Parameters
+    ----------
+    raw : mapping of str to ndarray, big-endian, shape (n_int, n_rows, nx)
+        ``DQ`` as on disk, contiguous. Not modified.
+    place : Place
+        Which rows.
+    bits : int
+        Below 2^31.
+
+    Returns
+    -------
+    index : ndarray of int64, shape (n,)
+        Into the flattened rows of ``place``, rising.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.io.tiles import Place, flagged_samples
+    >>> flagged_samples({"DQ": np.array([[[0, 1], [4, 6]]], ">i4")}, Place(1, 2, 0), 4).tolist()
+    [0, 1]
+    """
+    words = _words(raw["DQ"])
+    index = np.empty(_flagged(words, place.low, place.high, _word(bits), np.empty(0, np.int64)), np.int64)
+    _flagged(words, place.low, place.high, _word(bits), index)
+    return index
 
 
 def mark_rows(
@@ -220,6 +251,25 @@ def _add_not_finite(raw: Words, out: Bytes) -> None:
 def _add(mask: Bytes, out: Bytes) -> None:
     for x in range(out.size):
         out[x] |= mask[x]
+
+
+@njit(cache=True, nogil=True)
+def _flagged(dq: Words, low: int, high: int, bits: np.uint32, index: NDArray[np.int64]) -> int:
+    """Return how many samples of some rows have the bits; fill where they are, unless index is empty."""
+    n, at = 0, 0
+    for i in range(dq.shape[0]):
+        for r in range(low, high):
+            here = np.uint32(0)
+            for x in range(dq.shape[2]):
+                here |= dq[i, r, x]
+            if (here & bits) != 0:
+                for x in range(dq.shape[2]):
+                    if (dq[i, r, x] & bits) != 0:
+                        if index.size:
+                            index[n] = at + x
+                        n += 1
+            at += dq.shape[2]
+    return n
 
 
 @njit(cache=True, nogil=True)

@@ -22,7 +22,7 @@ from tso3.io.exposure import Exposure
 from tso3.io.tiles import LeftOut
 from tso3.parameters import OutlierDetection
 
-__all__ = ["OutlierPlan", "left_out", "prepare", "reach", "run"]
+__all__ = ["OutlierPlan", "left_out", "prepare", "reach", "run", "shortened_bits"]
 
 
 _NOTICED = 1.15
@@ -131,6 +131,12 @@ def _bad_bits(good_bits: str | int | None) -> int:
     return 0 if good is None else int(np.uint32(~np.int64(good) & 0xFFFFFFFF))
 
 
+def shortened_bits() -> int:
+    """Return the DQ bits of samples whose ramps lost groups: their noise is larger than that of their pixel."""
+    flags = pixel_flags()
+    return flags["JUMP_DET"] | flags["SATURATED"]
+
+
 def prepare(exposure: Exposure, parameters: OutlierDetection) -> OutlierPlan:
     """
     Return the windows and bits with which an exposure's outliers are found.
@@ -219,6 +225,7 @@ def run(
     start: int,
     stop: int,
     rows: slice | None = None,
+    shortened: NDArray[np.int64] | None = None,
 ) -> OutlierResult:
     """
     Return the outliers of the integrations ``start`` to ``stop``.
@@ -237,6 +244,9 @@ def run(
         Half-open range of exposure indices to be judged.
     rows : slice, optional
         Rows of the frame that the stack holds; by default all.
+    shortened : ndarray of int64, shape (n,), optional
+        Samples of the flattened stack that lost groups of their ramps (`shortened_bits`): where the plan has a
+        template, their noise is their own error if that is larger than the steady one.
 
     Returns
     -------
@@ -249,7 +259,7 @@ def run(
     if parameters.method == "sigma_clip":
         return _by_scatter(plan, data, no_part, (first, start, stop), tile)
     if plan.judge is not None:
-        _to_residuals(plan.judge, data, err, first, tile)
+        _to_residuals(plan.judge, data, err, first, tile, shortened)
     static = bool(plan.static[start])
     propagate = parameters.nan_policy == "propagate"
     result = flag_outliers(
@@ -304,9 +314,18 @@ def _by_scatter(
 
 
 def _to_residuals(
-    judge: TemplateJudge, data: NDArray[np.float32], err: NDArray[np.float32], first: int, tile: slice
+    judge: TemplateJudge,
+    data: NDArray[np.float32],
+    err: NDArray[np.float32],
+    first: int,
+    tile: slice,
+    shortened: NDArray[np.int64] | None,
 ) -> None:
     """Replace rows of integrations by what the template leaves of them, and their errors by the steady noise."""
     here = slice(first, first + len(data))
+    own = None if shortened is None else err.reshape(-1)[shortened]
     subtract_terms(judge.template.images[:, tile], judge.coefficients[here], data)
     noise_of_integrations(judge.noise[tile], judge.template.level[tile], judge.stretch[here], err)
+    if own is not None:
+        flat = err.reshape(-1)
+        flat[shortened] = np.fmax(flat[shortened], own)

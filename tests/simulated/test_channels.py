@@ -127,7 +127,8 @@ def test_table_and_netcdf_hold_the_same_numbers(tiny):
 
 def test_from_the_product_they_are_the_same_to_the_bit(tiny, tmp_path, monkeypatch):
     _, result = tiny
-    monkeypatch.setattr("tso3.io.spectra_rows._BUFFER", 1)  # one integration at a time
+    monkeypatch.setattr("tso3.steps.channels._BLOCK_BYTES", 1)  # one integration at a time
+    monkeypatch.setattr("tso3.io.channels._TILE_BYTES", 1)  # one channel
     again = quietly(result.products["x1dints"][0], tmp_path / "a", parameters={"channels": {"spec": 3}})
     assert list(again.products) == ["whtlt", "channels"]
     for before, after in zip(result.products["channels"], again.products["channels"], strict=True):

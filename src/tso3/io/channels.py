@@ -28,7 +28,7 @@ COLUMNS = {
 """What is known of every channel in every integration."""
 
 _FLUXES = ("flux", "flux_error", "flux_error_flat")
-_TILE_BYTES = 8 * 2**20
+_TILE_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True)

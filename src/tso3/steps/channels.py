@@ -35,6 +35,9 @@ __all__ = ["ChannelPlan", "metadata", "prepare", "write"]
 _SAMPLE = 128
 """Integrations from which the steady spectrum and its variance are taken."""
 
+_BLOCK_BYTES = 4 * 2**20
+"""Bytes of the product that are held at a time."""
+
 Chain = tuple[str, str, int]
 """Detector, slit and order."""
 
@@ -243,7 +246,7 @@ def _stream(plan: SpectrumPlan, writer: ChannelsWriter, max_missing: float, prog
     """Read the spectra in blocks and write what their channels hold; the brightness not yet divided by its level."""
     share = GroupWeights(plan.plain.light, plan.plain.light, plan.plain.group, plan.plain.whole)
     whole = plan.plain.whole
-    for block in plan.spectrum.blocks(plan.exposure.path):
+    for block in plan.spectrum.blocks(plan.exposure.path, _BLOCK_BYTES):
         temporal = block.flux_var_poisson + block.flux_var_rnoise
         brightness = group_brightness(block.flux, temporal, plan.weighted)
         ideal = group_brightness(block.flux, block.flux_var_limit, plan.weighted)

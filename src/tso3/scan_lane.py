@@ -111,7 +111,7 @@ def spectral_recipe(lane: SpectralLane, reader: Reader, grid: Grid) -> SpectralS
         Now also that of the lane.
     """
     extraction = lane.setting.parameters.extract_1d
-    known = replace(lane.knowledge(reader), judge=None, variances=None)
+    known = lane.knowledge(reader)
     usual = lane.extraction(scan.with_aperture(extraction, "as-is", None), known)
     sizes = grid.sizes or default_widths(usual)
     scans = scan.prepare(

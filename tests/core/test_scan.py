@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tso3.core.background import BackgroundFit
 from tso3.core.box import box_extract, plan_box
+from tso3.core.moving import MovingProfile, recompleted
 from tso3.core.noise import point_to_point
 from tso3.core.scan import BoxPixels, join_boxes, scan_extract
 from tso3.core.scan_choice import rank_curves
@@ -172,3 +174,29 @@ def test_too_few_points_tell_nothing():
     ranking = rank_curves(np.ones((2, 6)), np.arange(2.0))
     assert (ranking.best, ranking.chosen) == (-1, -1)
     assert np.isnan(ranking.scatter).all()
+
+
+def test_missing_pixels_are_completed_from_the_profile_of_each_integration(stack):
+    trace, data, variances = stack
+    _, ny, nx = data.shape
+    rows = np.arange(ny)[:, np.newaxis]
+    profile = np.exp(-0.5 * ((rows - trace) / 2.0) ** 2)
+    boxes = [
+        plan_box(aperture_weights([width_limits(trace, w)], (ny, nx), 0, nx - 1), profile=profile, complete=True)
+        for w in (4.0, 7.5, 11.0)
+    ]
+    last = boxes[-1]
+    slope = profile * (rows - trace)
+    terms = np.stack([profile[last.rows], slope[last.rows]]).astype(np.float32)
+    coefficients = np.array([[0.0, 0.0], [10.0, 1.5], [9.0, -1.0], [11.0, 0.3]])
+    moving = MovingProfile(terms, coefficients, np.arange(nx) % 5 > 0)
+    sums = scan_extract(join_boxes(last, [BoxPixels.of(box) for box in boxes], moving), data, *variances, start=1)
+    steady = scan_extract(joined(boxes), data, *variances)
+    for k, box in enumerate(boxes):
+        at = np.searchsorted(last.rows, box.rows)
+        own = replace(moving, terms=np.ascontiguousarray(terms[:, at]))
+        alone = recompleted(box, box_extract(box, data, *variances), own, 1, (data, *variances))
+        for name in ("flux", "limit", "missing"):
+            assert np.allclose(getattr(sums, name)[k], getattr(alone, name), rtol=1e-6, atol=1e-9, equal_nan=True)
+        changed = np.abs(sums.missing[k] - steady.missing[k]) > 1e-4
+        assert 0.05 < changed.mean() < 0.9

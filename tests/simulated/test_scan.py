@@ -65,13 +65,10 @@ def test_spectra_are_those_of_a_run_with_that_aperture(visits, prism, tmp_path, 
     assert light.points[k].size == changes["extract_width"]
     missing = column(table, "missing_fraction")
     assert missing.max() > 1e-4
-    # what bad pixels take away is completed from one profile for all widths: a little of very little
-    assert np.allclose(light.missing[k], missing, rtol=0.02, atol=1e-6)
-    assert np.allclose(light.flux[k], column(table, "whitelight_flux"), rtol=3e-5, atol=0.0)
-    assert np.allclose(np.sqrt(light.limit_variance[k]), column(table, "photon_limit"), rtol=1e-3, atol=0.0)
-    whole = missing < 1e-9
-    if whole.any():
-        assert np.allclose(light.flux[k][whole], column(table, "whitelight_flux")[whole], rtol=1e-12, atol=0.0)
+    # what bad pixels take away is completed from one profile for all widths: ever so little of very little
+    assert np.allclose(light.missing[k], missing, rtol=1e-3, atol=1e-9)
+    assert np.allclose(light.flux[k], column(table, "whitelight_flux"), rtol=1e-7, atol=0.0)
+    assert np.allclose(np.sqrt(light.limit_variance[k]), column(table, "photon_limit"), rtol=1e-6, atol=0.0)
 
 
 def test_the_usual_width_is_what_a_run_takes(visits, prism, tmp_path):
@@ -100,7 +97,7 @@ def test_turned_spectra_and_several_orders(visits, tmp_path, name, width):
     orders = [f"_order_{k}" for k in (1, 2, 3)] if name == "soss" else [""]
     assert [light.label for light in result.lights] == [end[1:].replace("_", " ") for end in orders]
     for light, end in zip(result.lights, orders, strict=True):
-        assert np.allclose(light.flux[0], column(table, f"whitelight_flux{end}"), rtol=1e-4, atol=0.0)
+        assert np.allclose(light.flux[0], column(table, f"whitelight_flux{end}"), rtol=1e-5, atol=0.0)
         assert (light.flux[1] > light.flux[0]).all()
 
 

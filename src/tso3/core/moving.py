@@ -23,7 +23,15 @@ from tso3.core._planes import Plane, flatten
 from tso3.core.box import BoxPlan, BoxSums
 from tso3.core.terms import bridged, steady_terms
 
-__all__ = ["MovingProfile", "Prediction", "moving_profile", "recompleted", "relative_light", "weighed_terms"]
+__all__ = [
+    "MOST_BELIEVED",
+    "MovingProfile",
+    "Prediction",
+    "moving_profile",
+    "recompleted",
+    "relative_light",
+    "weighed_terms",
+]
 
 _MARGIN = 2
 """Rows beyond the aperture that derivatives look at."""
@@ -31,7 +39,7 @@ _BRIGHT = 20.0
 """Signal over noise of a column of the reference image from which its motion is believed."""
 _POWERS = {"flux": 1, "var_poisson": 2, "var_rnoise": 2, "var_flat": 2, "limit": 1}
 """How sums grow with the completion."""
-_MOST = 0.25
+MOST_BELIEVED = 0.25
 """Change of a share by motion beyond which it is not believed."""
 
 
@@ -192,7 +200,7 @@ def relative_light(
     good = profile.trusted & (light > 0.0) & (whole[0] > 0.0) & (sums[0] > 0.0)
     steady = np.where(whole[0] > 0.0, sums[0] / np.where(whole[0] > 0.0, whole[0], 1.0), 1.0)
     factor = np.where(good, weighed / np.where(good, light * steady, 1.0), 1.0)
-    return np.where(np.abs(factor - 1.0) <= _MOST, factor, 1.0)
+    return np.where(np.abs(factor - 1.0) <= MOST_BELIEVED, factor, 1.0)
 
 
 def _combined(sums: NDArray[np.float64], coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -279,7 +287,7 @@ def _lost_light(
                 if aperture[r, x] > 0.0 and _is_bad(planes, i, rows[r], first + x):
                     for k in range(whole.shape[0]):
                         lost += aperture[r, x] * coefficients[i, k] * terms[k, r, x]
-            if total > 0.0 and abs(lost / total - share[i, x]) <= _MOST and lost < total:
+            if total > 0.0 and abs(lost / total - share[i, x]) <= MOST_BELIEVED and lost < total:
                 share[i, x] = lost / total
 
 

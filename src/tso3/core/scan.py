@@ -40,10 +40,11 @@ from tso3.core._box_tile import (
 )
 from tso3.core._planes import flatten
 from tso3.core.box import smooth_background
+from tso3.core.moving import MOST_BELIEVED, MovingProfile
 
-__all__ = ["BoxPixels", "ScanGrid", "ScanPlan", "ScanSums", "join_boxes", "scan_extract"]
+__all__ = ["BoxPixels", "ScanGrid", "ScanLight", "ScanPlan", "ScanSums", "join_boxes", "scan_extract"]
 
-_LOST, _POWERS = 4, 5
+_LOST, _MOVED, _POWERS = 4, 5, 6
 _OUT = 3
 
 
@@ -69,6 +70,28 @@ class ScanGrid(NamedTuple):
     powers: NDArray[np.float64]
 
 
+class ScanLight(NamedTuple):
+    """
+    The light of the pixels in every integration, as `tso3.core.moving.MovingProfile` has it, for the compiled code.
+
+    ``terms`` (n_pix, n_terms) are the terms at the pixels of a grid, ``whole`` (n_width, n_terms, n_wave) their sums
+    over each aperture. ``coefficients`` (n_int, n_terms) are those of the integrations, ``trusted`` (n_wave) is true
+    where motion is believed. Without a moving profile there is no term.
+    """
+
+    terms: NDArray[np.float32]
+    whole: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
+    trusted: NDArray[np.bool_]
+
+    def of(self, start: int, stop: int) -> ScanLight:
+        """Return the light of some integrations of the exposure."""
+        n_terms = self.terms.shape[1]
+        if n_terms == 0:
+            return self._replace(coefficients=np.zeros((stop - start, 0)))
+        return self._replace(coefficients=np.ascontiguousarray(self.coefficients[start:stop]))
+
+
 @dataclass(frozen=True)
 class ScanPlan:
     """
@@ -80,10 +103,13 @@ class ScanPlan:
         Rows, columns and background that all widths share; its aperture is that of the last width.
     grid : ScanGrid
         Pixels of all apertures.
+    light : ScanLight
+        Their light in every integration, by which missing pixels are completed.
     """
 
     box: BoxPlan
     grid: ScanGrid
+    light: ScanLight
 
     @property
     def n_width(self) -> int:
@@ -93,13 +119,13 @@ class ScanPlan:
     @property
     def n_bytes(self) -> int:
         """Memory that it takes."""
-        arrays = [*self.grid, *(field for field in self.box if isinstance(field, np.ndarray))]
+        arrays = [*self.grid, *self.light, *(field for field in self.box if isinstance(field, np.ndarray))]
         return int(sum(array.nbytes for array in arrays))
 
     def lowered(self, first: int) -> ScanPlan:
         """Return the plan for stacks that begin at row ``first``."""
         box, grid = self.box, self.grid
-        return ScanPlan(box._replace(rows=box.rows - first), grid._replace(row=grid.row - first))
+        return ScanPlan(box._replace(rows=box.rows - first), grid._replace(row=grid.row - first), self.light)
 
 
 @dataclass(frozen=True)
@@ -171,7 +197,7 @@ class BoxPixels:
         )
 
 
-def join_boxes(last: BoxPlan, pixels: Sequence[BoxPixels]) -> ScanPlan:
+def join_boxes(last: BoxPlan, pixels: Sequence[BoxPixels], moving: MovingProfile | None = None) -> ScanPlan:
     """
     Return the plan of a scan of boxes that share their background.
 
@@ -181,6 +207,9 @@ def join_boxes(last: BoxPlan, pixels: Sequence[BoxPixels]) -> ScanPlan:
         The widest, from `tso3.core.box.plan_box`.
     pixels : sequence of BoxPixels
         Of all boxes, the widest last.
+    moving : MovingProfile, optional
+        The profile in every integration, for the rows and columns of the widest; by default missing pixels are
+        completed from the steady profile.
 
     Returns
     -------
@@ -207,7 +236,22 @@ def join_boxes(last: BoxPlan, pixels: Sequence[BoxPixels]) -> ScanPlan:
     n_wave = last.npixels.size
     if any(box.start < last.start or box.start + box.powers.shape[1] > last.start + n_wave for box in pixels):
         raise ValueError("the last box of a scan has to reach as far along dispersion as all others")
-    return ScanPlan(last._replace(npixels=np.ones(n_wave)), _grid(pixels, last.start, n_wave))
+    grid = _grid(pixels, last.start, n_wave)
+    return ScanPlan(last._replace(npixels=np.ones(n_wave)), grid, _light(last, grid, moving))
+
+
+def _light(last: BoxPlan, grid: ScanGrid, moving: MovingProfile | None) -> ScanLight:
+    """Return the light of the pixels of a grid."""
+    n_width, n_wave = grid.weight.shape[1], last.npixels.size
+    if moving is None or not last.complete:
+        nothing = np.zeros((grid.row.size, 0), np.float32)
+        return ScanLight(nothing, np.zeros((n_width, 0, n_wave)), np.zeros((0, 0)), np.zeros(n_wave, np.bool_))
+    terms = np.ascontiguousarray(moving.terms[:, np.searchsorted(last.rows, grid.row), grid.column].T)
+    whole = np.zeros((n_width, terms.shape[1], n_wave))
+    for k in range(n_width):
+        for t in range(terms.shape[1]):
+            whole[k, t] = np.bincount(grid.column, grid.weight[:, k] * terms[:, t], n_wave)
+    return ScanLight(terms, whole, np.ascontiguousarray(moving.coefficients), moving.trusted)
 
 
 def _grid(boxes: Sequence[BoxPixels], start: int, n_wave: int) -> ScanGrid:
@@ -246,6 +290,8 @@ def scan_extract(
     var_poisson: NDArray[np.float32] | None = None,
     var_rnoise: NDArray[np.float32] | None = None,
     var_flat: NDArray[np.float32] | None = None,
+    *,
+    start: int = 0,
 ) -> ScanSums:
     """
     Return the spectra of a stack for every width.
@@ -258,6 +304,8 @@ def scan_extract(
         Stack, dispersion on the last axis; bad pixels as in `tso3.core.box.box_extract`. Not modified.
     var_poisson, var_rnoise, var_flat : ndarray of float32, shape (n_int, n_rows, n_wave), optional
         Variance components, unit of ``data`` squared; None counts as zero.
+    start : int, optional
+        Exposure index of the first integration.
 
     Returns
     -------
@@ -274,7 +322,8 @@ def scan_extract(
     first, second, third, fourth = (flatten(stack, np.float32) for stack in stacks)
     out = np.empty((_OUT, plan.n_width, data.shape[0], plan.box.npixels.size))
     if data.size:
-        _scan(plan.box, plan.grid, (first, second, third, fourth), data.shape[2], out)
+        light = plan.light.of(start, start + data.shape[0])
+        _scan(plan.box, plan.grid, light, (first, second, third, fourth), data.shape[2], out)
     return ScanSums(*out)
 
 
@@ -288,7 +337,9 @@ def _value(planes: Planes, k: int, i: int, row: int, column: int) -> float:
 
 
 @inner
-def _sum_pixels(plan: BoxPlan, grid: ScanGrid, planes: Planes, i: int, tile: int, sums: NDArray[np.float64]) -> None:
+def _sum_pixels(
+    plan: BoxPlan, grid: ScanGrid, light: ScanLight, planes: Planes, i: int, tile: int, sums: NDArray[np.float64]
+) -> None:
     """Add up the pixels of a tile of columns, for all widths."""
     n_width, size = sums.shape[0], grid.powers.shape[1]
     sums[:] = 0.0
@@ -313,13 +364,33 @@ def _sum_pixels(plan: BoxPlan, grid: ScanGrid, planes: Planes, i: int, tile: int
                     sums[k, (_POWERS + j) * TILE + x] += more
                     more *= grid.ordinate[p]
         else:
+            predicted = 0.0
+            for t in range(light.terms.shape[1]):
+                predicted += light.coefficients[i, t] * light.terms[p, t]
             for k in range(grid.first[p], n_width):
                 if grid.weight[p, k] > 0.0:
                     sums[k, _LOST * TILE + x] += grid.share[p, k]
+                    sums[k, _MOVED * TILE + x] += grid.weight[p, k] * predicted
     for k in range(1, n_width):
         for x in range(sums.shape[1]):
-            if x // TILE != _LOST:
+            if x // TILE != _LOST and x // TILE != _MOVED:
                 sums[k, x] += sums[k - 1, x]
+
+
+@inner
+def _move(plan: BoxPlan, light: ScanLight, i: int, x0: int, x1: int, sums: NDArray[np.float64]) -> None:
+    """Replace what bad pixels take away by what they take away in this integration, where that is believed."""
+    n_terms = light.terms.shape[1]
+    for k in range(sums.shape[0]):
+        for x in range(x1 - x0):
+            lost, moved = sums[k, _LOST * TILE + x], sums[k, _MOVED * TILE + x]
+            if moved == 0.0 or not light.trusted[x0 + x] or not 1.0 - lost >= 1.0 - plan.max_missing:
+                continue
+            whole = 0.0
+            for t in range(n_terms):
+                whole += light.coefficients[i, t] * light.whole[k, t, x0 + x]
+            if whole > 0.0 and moved < whole and abs(moved / whole - lost) <= MOST_BELIEVED:
+                sums[k, _LOST * TILE + x] = moved / whole
 
 
 @inner
@@ -366,7 +437,9 @@ def _take_width(
 
 
 @njit(cache=True, nogil=True)
-def _scan(plan: BoxPlan, grid: ScanGrid, planes: Planes, n_columns: int, out: NDArray[np.float64]) -> None:
+def _scan(
+    plan: BoxPlan, grid: ScanGrid, light: ScanLight, planes: Planes, n_columns: int, out: NDArray[np.float64]
+) -> None:
     """Fill `out` (quantity, width, integration, wavelength)."""
     n_width, n_wave, size = grid.weight.shape[1], plan.npixels.size, plan.powers.shape[0]
     work = make_work(plan.rows.size, size, plan.kind)
@@ -379,7 +452,9 @@ def _scan(plan: BoxPlan, grid: ScanGrid, planes: Planes, n_columns: int, out: ND
             smooth_background(plan, planes, i, n_columns, smooth)
         for tile in range(grid.tile.size - 1):
             x0, x1 = tile * TILE, min((tile + 1) * TILE, n_wave)
-            _sum_pixels(plan, grid, planes, i, tile, sums)
+            _sum_pixels(plan, grid, light, planes, i, tile, sums)
+            if light.terms.shape[1] > 0:
+                _move(plan, light, i, x0, x1, sums)
             fill(work.total, 0.0)
             if plan.kind != KIND_NONE:
                 sum_background(plan, planes, i, x0, x1, smooth, work)

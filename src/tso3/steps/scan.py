@@ -145,7 +145,7 @@ def with_aperture(parameters: Extract1D, background: str, width: float | None) -
     """
     if background not in BACKGROUNDS:
         raise ParameterError(f"{background!r} is none of {', '.join(BACKGROUNDS)}", "--background")
-    changes = {"extract_width": width, "extraction_type": "box", "apcorr_npixels": "nominal", "profile": "steady"}
+    changes = {"extract_width": width, "extraction_type": "box", "apcorr_npixels": "nominal"}
     return parameters.model_copy(update=changes | BACKGROUNDS[background])
 
 
@@ -216,18 +216,21 @@ def prepare(
         Empty if the exposure has no spectrum that can be extracted.
     """
     parts: list[list[_Part]] = []
-    boxes: list[dict[bytes, BoxPlan]] = []
+    boxes: list[dict[bytes, Extract1DPlan]] = []
     for background in backgrounds:
         profiles = _Profiles()
         of_background: list[list[_Part]] = []
         for width in sorted(widths, reverse=True):
             profiles.begin()
-            plans = plans_of(with_aperture(parameters, background, width), profiles)
+            chosen = with_aperture(parameters, background, width)
+            if width < max(widths):  # the profile in every integration is that of the widest as well
+                chosen = chosen.model_copy(update={"profile": "steady"})
+            plans = plans_of(chosen, profiles)
             boxes = boxes or [{} for _ in plans]
             of_background = of_background or [[] for _ in plans]
             for k, plan in enumerate(plans):
                 pixels = BoxPixels.of(plan.box)
-                boxes[k].setdefault(pixels.background, plan.box)
+                boxes[k].setdefault(pixels.background, plan)
                 of_background[k].insert(0, _part(background, width, plan, pixels, light_of(plan)))
         parts = parts or [[] for _ in of_background]
         for part, more in zip(parts, of_background, strict=True):
@@ -258,14 +261,15 @@ def _part(background: str, width: float, plan: Extract1DPlan, pixels: BoxPixels,
     return _Part(background, width, plan.header, plan.turned, plan.rows, pixels, columns, factor, light)
 
 
-def _scan(parts: Sequence[_Part], boxes: dict[bytes, BoxPlan]) -> SpectrumScan:
-    """Return the scan of one spectrum; ``boxes`` has the widest box of each background."""
+def _scan(parts: Sequence[_Part], widest: dict[bytes, Extract1DPlan]) -> SpectrumScan:
+    """Return the scan of one spectrum; ``widest`` has the plan of the widest box of each background."""
     groups, apertures = [], [Aperture("", 0.0, np.zeros(0), Light(np.zeros(0, bool), None))] * len(parts)
-    for digest, box in boxes.items():
+    for digest, plan in widest.items():
         members = [k for k, part in enumerate(parts) if part.pixels.background == digest]
-        groups.append((join_boxes(box, [parts[k].pixels for k in members]), tuple(members)))
+        joined = join_boxes(plan.box, [parts[k].pixels for k in members], plan.moving)
+        groups.append((joined, tuple(members)))
         for k in members:
-            apertures[k] = _placed(parts[k], box)
+            apertures[k] = _placed(parts[k], plan.box)
     rows = slice(min(part.rows.start for part in parts), max(part.rows.stop for part in parts))
     return SpectrumScan(parts[0].header, parts[0].turned, rows, tuple(apertures), tuple(groups))
 
@@ -322,7 +326,7 @@ def _run_group(
         planes = [None if p is None else p[here] for p in planes]
     data, var_poisson, var_rnoise, var_flat = planes
     assert data is not None
-    sums = scan_extract(plan, data, var_poisson, var_rnoise, var_flat)
+    sums = scan_extract(plan, data, var_poisson, var_rnoise, var_flat, start=block.start + here.start)
     for k, member in enumerate(members):
         aperture = scan.apertures[member]
         flux, limit = sums.flux[k] * aperture.factor, sums.limit[k] * aperture.factor**2

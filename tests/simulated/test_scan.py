@@ -66,9 +66,9 @@ def test_spectra_are_those_of_a_run_with_that_aperture(visits, prism, tmp_path, 
     missing = column(table, "missing_fraction")
     assert missing.max() > 1e-4
     # what bad pixels take away is completed from one profile for all widths: ever so little of very little
-    assert np.allclose(light.missing[k], missing, rtol=1e-3, atol=1e-9)
-    assert np.allclose(light.flux[k], column(table, "whitelight_flux"), rtol=1e-7, atol=0.0)
-    assert np.allclose(np.sqrt(light.limit_variance[k]), column(table, "photon_limit"), rtol=1e-6, atol=0.0)
+    assert np.allclose(light.missing[k], missing, rtol=5e-3, atol=1e-9)
+    assert np.allclose(light.flux[k], column(table, "whitelight_flux"), rtol=1e-6, atol=0.0)
+    assert np.allclose(np.sqrt(light.limit_variance[k]), column(table, "photon_limit"), rtol=1e-5, atol=0.0)
 
 
 def test_the_usual_width_is_what_a_run_takes(visits, prism, tmp_path):

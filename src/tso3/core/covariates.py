@@ -93,6 +93,21 @@ class _Sight:
                 total += weight * (np.where(self.window.inside, placed, 0.0) if cut else placed)
         return total
 
+    @property
+    def along(self) -> Array:
+        """Position of the pixels of the fit along dispersion, from -1 to 1."""
+        ny, nx = self.template.noise.shape
+        n, index = (ny, self.template.pixels // nx) if self.window.turned else (nx, self.template.pixels % nx)
+        return np.linspace(-1.0, 1.0, n)[index]
+
+    def summed(self, weights: Array) -> Array:
+        """Return what `image` does, over the noise at the pixels of the fit."""
+        if self.is_spectrum:
+            return weights @ self.unit
+        learned = np.array([_is_learned(name) for name in self.template.names])
+        inside = self.window.inside.ravel()[self.template.pixels]
+        return np.where(learned, 0.0, weights) @ self.unit + (np.where(learned, weights, 0.0) @ self.unit) * inside
+
     def clear(self, name: str, weights: Array) -> Array:
         """Return the weights of a response; of images those of learned components only where their noise is small."""
         window, names = self.window, self.template.names
@@ -277,20 +292,21 @@ def responses(template: Template, fit: TemplateFit) -> dict[str, Array]:
 def _basis(sight: _Sight, answers: dict[str, Array]) -> _Basis:
     """Return the images with a meaning: star, colours, background, motions with what follows them, and widths."""
     template, window = sight.template, sight.window
-    u = np.linspace(-1.0, 1.0, window.image.shape[1])
-    images: dict[str, Array] = {"brightness": window.star, "background": np.ones(window.image.shape)}
+    sky = sight.at_pixels(window.background)
+    star = sight.unit[0] - sky
+    images: dict[str, Array] = {"brightness": star, "background": 1.0 / sight.noise}
     if sight.is_spectrum and window.background.mean() > _BRIGHT * window.star[window.inside].mean():
-        images["background_shape"] = window.background
-    for name, term in zip(template.names, template.images, strict=True):
+        images["background_shape"] = sky
+    for name, term in zip(template.names, sight.unit, strict=True):
         if name.startswith("colour_"):
-            images[name] = window.star * u ** int(name.removeprefix("colour_"))
+            images[name] = star * sight.along ** int(name.removeprefix("colour_"))
         elif name.startswith("width_"):
-            images[name] = window.placed(term)
+            images[name] = term
         elif name == "shift_x" and sight.is_spectrum:
-            images[name] = -np.gradient(window.star, axis=1)
+            images[name] = sight.at_pixels(-np.gradient(window.star, axis=1))
         elif name in answers:
-            images[name] = sight.image(answers[name])
-    values = np.stack([sight.at_pixels(image) for image in images.values()])
+            images[name] = sight.summed(answers[name])
+    values = np.stack(list(images.values()))
     normal = values @ values.T
     inverse = _inverse(normal)
     project = inverse @ (values @ sight.unit.T)

@@ -33,8 +33,9 @@ class StarWindow:
         The reference image, unknown pixels bridged by their neighbours.
     weight : ndarray of float64, shape (n_rows, n_columns)
         One over the noise; 0 where it is unknown.
-    row, column : ndarray of float64, shape (n_rows, n_columns)
-        Distance of each pixel from the star [pixel]; of spectra ``column`` is 0.
+    row, column : ndarray of float64
+        Distance of each pixel from the star [pixel], of shapes that broadcast to the image's; of spectra ``column`` is
+        0.
     inside : ndarray of bool, shape (n_rows, n_columns)
         Whether a pixel is in the window, which ends three pixels from where the mean profile falls below 1 % of its
         peak.
@@ -133,15 +134,15 @@ def star_window(template: Template, *, turned: bool = False) -> StarWindow:
     weight = np.where(known, 1.0 / np.where(known, noise, 1.0), 0.0)
     is_spectrum = "colour_1" in template.names
     dark = np.percentile(image, 20.0, axis=0 if is_spectrum else None, keepdims=True)
-    y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float64)
+    y, x = (np.arange(n, dtype=np.float64) for n in image.shape)
     if is_spectrum:
         centre = _trace(image - dark)
-        row, column = y - centre, np.zeros(image.shape)
+        row, column = y[:, np.newaxis] - centre, np.zeros((1, image.shape[1]))
         distance = np.abs(row)
     else:
         above = np.maximum(_smoothed(image - dark, 0) + _smoothed(image - dark, 1), 0.0)
         at = np.unravel_index(int(np.argmax(above)), above.shape)
-        row, column = y - float(at[0]), x - float(at[1])
+        row, column = y[:, np.newaxis] - float(at[0]), x[np.newaxis] - float(at[1])
         distance = np.hypot(row, column)
     inside = distance <= _reach(image - dark, distance) + _MARGIN
     background = _background(image, known & ~inside, is_spectrum)

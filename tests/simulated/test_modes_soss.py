@@ -208,7 +208,7 @@ def test_what_is_not_extracted_is_skipped_with_a_line(short, tmp_path, keyword, 
     association = copied(short, tmp_path / "in", lambda hdus: hdus[0].header.set(keyword, value))
     with pytest.warns(tso3.Tso3Warning, match=message):
         result = tso3.run(association, tmp_path / "out")
-    assert sorted(result.products) == ["crfints"]
+    assert sorted(result.products) == ["crfints", "qa"]
     assert len(result.products["crfints"]) == 2
     assert result.white_light is None
 

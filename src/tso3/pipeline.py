@@ -198,6 +198,9 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
     curves = [curve for lane in lanes for curve in lane.curves]
     if not setting.parameters.white_light.skip:
         white_light_checks.check(curves)
+    if setting.channels is not None and any(lane.plans for lane in lanes):
+        wavelengths = [plan.wavelength for lane in lanes for plan in lane.plans]
+        setting.channels.check(wavelengths, setting.observation.product_name)
     _make_folder(setting.folder)
     if not any(lane.plans for lane in lanes):
         if setting.parameters.outlier_detection.skip:

@@ -182,6 +182,27 @@ def test_what_cannot_be_made_is_one_line(tiny, tmp_path, capsys, options, told):
     assert told in lines[0]
 
 
+def test_channels_without_a_wavelength_are_refused_before_the_work(tiny, tmp_path, tiny_aperture):
+    with pytest.raises(
+        ParameterError, match=r"5.0,6.0 leaves no channel with a wavelength of \S+, which has 3 to 4 mic"
+    ):
+        quietly(tiny[0], tmp_path / "out", parameters={"channels": {"spec": "5.0,6.0"}}, overrides=tiny_aperture)
+    assert not (tmp_path / "out").exists()
+
+
+def test_spectra_without_companion_have_errors_but_no_limit(tiny, tmp_path):
+    source = tiny[1].products["x1dints"][0]
+    with fits.open(source) as hdus:
+        fits.HDUList([hdu for hdu in hdus if not hdu.name.startswith("TSO3_")]).writeto(tmp_path / source.name)
+    options = {"channels": {"spec": 3}, "white_light": {"skip": True}}
+    result = quietly(tmp_path / source.name, tmp_path / "out", parameters=options)
+    assert sum("has no companion tables of tso3; photon limit" in text for text in result.warnings) == 1
+    for name in ("normalized_flux_limit", "missing_fraction"):
+        assert np.isnan(result.channels[name]).all()
+    for name in ("normalized_flux", "normalized_flux_error", "flux", "flux_error"):
+        np.testing.assert_array_equal(result.channels[name], tiny[1].channels[name])
+
+
 def test_images_have_no_channels(tmp_path):
     visit = simulate("NRC_TSIMAGE", tmp_path / "in", n_int=4, detectors=["NRCB1"])
     with pytest.raises(ParameterError, match=r"^channels.spec: NRC_TSIMAGE has no spectra to make channels of"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -110,6 +111,27 @@ class ChannelSpec:
             n = max(1, round(float(np.log(end / begin) / np.log(ratio))))
             limits = np.geomspace(begin, end, n + 1)
         return Edges(limits[:-1], limits[1:])
+
+    def check(self, wavelengths: Sequence[NDArray[np.float64]], name: str) -> None:
+        """
+        Raise if the channels hold no wavelength of any spectrum, before these are made.
+
+        Parameters
+        ----------
+        wavelengths : sequence of ndarray of float, shape (n_wave,)
+            Of each spectrum [micron].
+        name : str
+            Whose spectra they are.
+
+        Raises
+        ------
+        ParameterError
+            If there is none.
+        """
+        if not any((self.edges(each).members(each) >= 0).any() for each in wavelengths):
+            known = [each[np.isfinite(each)] for each in wavelengths if np.isfinite(each).any()]
+            has = f"{min(e.min() for e in known):.4g} to {max(e.max() for e in known):.4g} micron" if known else "none"
+            raise ParameterError(f"{self.text} leaves no channel with a wavelength of {name}, which has {has}", _NAME)
 
 
 def pixel_edges(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

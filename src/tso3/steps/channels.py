@@ -160,6 +160,12 @@ def prepare(observation: Observation, spec: ChannelSpec, parameters: Parameters)
         If channels hold none and are left out.
     """
     exposures = [each for each in observation.exposures if isinstance(each, SpectraExposure)]
+    if not all(spectrum.has_companion for exposure in exposures for spectrum in exposure.spectra):
+        warnings.warn(
+            f"{exposures[0].path}: has no companion tables of tso3; photon limit and share of missing light stay NaN",
+            Tso3Warning,
+            stacklevel=4,
+        )
     rows = integration_rows(exposures)
     chains: dict[Chain, list[tuple[SpectraExposure, SpectrumRows, SteadyLight]]] = {}
     for exposure in exposures:

@@ -158,6 +158,8 @@ def _light(
         flux=flux,
         limit_variance=limit,
         missing=missing,
+        weighted=np.full_like(flux, np.nan),
+        weighted_limit=np.full_like(flux, np.nan),
     )
 
 

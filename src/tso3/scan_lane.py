@@ -121,6 +121,8 @@ def spectral_recipe(lane: SpectralLane, reader: Reader, grid: Grid) -> SpectralS
         sizes,
         grid.backgrounds,
     )
+    if lane.model is not None and lane.setting.parameters.white_light.normalized:
+        scans = tuple(scan.weighted(each, lane.model) for each in scans)
     kept = lane.fixed_bytes + sum(each.n_bytes for each in scans)
     recipe = SpectralScanRecipe(lane.exposure, lane.outliers, lane.bad_pixels, kept, plans=usual, scans=scans)
     lane.recipe = recipe = replace(recipe, replacement=lane.replacement(usual))
@@ -160,7 +162,8 @@ def spectral_lights(recipe: SpectralScanRecipe, gathered: Sequence[NDArray[np.fl
         One for each spectrum.
     """
     found = []
-    for plan, each, (flux, limit, missing) in zip(recipe.plans, recipe.scans, gathered, strict=True):
+    for plan, each, light in zip(recipe.plans, recipe.scans, gathered, strict=True):
+        flux, limit, missing, weighted, its_limit = light
         found.append(
             ScannedLight(
                 exposure=recipe.exposure.name,
@@ -173,6 +176,8 @@ def spectral_lights(recipe: SpectralScanRecipe, gathered: Sequence[NDArray[np.fl
                 flux=flux,
                 limit_variance=limit,
                 missing=missing,
+                weighted=weighted,
+                weighted_limit=its_limit,
             )
         )
     return found

@@ -56,7 +56,10 @@ class ScannedLight:
     points : tuple of ScanPoint
         The grid: by background, sizes ascending.
     flux, limit_variance, missing : ndarray of float64, shape (n_point, n_int)
-        Light, variance of photon and read noise were no pixel missing, and share of the light on bad pixels.
+        Light (of a spectrum its plain sum), variance of photon and read noise were no pixel missing, and share of the
+        light on bad pixels.
+    weighted, weighted_limit : ndarray of float64, shape (n_point, n_int)
+        The weighted white light of a spectrum and the variance of its limit; NaN where there is none.
     """
 
     exposure: str
@@ -69,6 +72,20 @@ class ScannedLight:
     flux: NDArray[np.float64] = field(repr=False)
     limit_variance: NDArray[np.float64] = field(repr=False)
     missing: NDArray[np.float64] = field(repr=False)
+    weighted: NDArray[np.float64] = field(repr=False)
+    weighted_limit: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the weighted white light is judged; else the plain sum."""
+        return bool(np.isfinite(self.weighted).any())
+
+    @property
+    def judged(self) -> str:
+        """Which light curve is judged: its column in the product of a run."""
+        if self.kind == "radius":
+            return "net_aperture_sum"
+        return "whitelight_normalized" if self.is_weighted else "whitelight_flux"
 
     @property
     def name(self) -> str:
@@ -78,45 +95,58 @@ class ScannedLight:
     @cached_property
     def level(self) -> NDArray[np.float64]:
         """
-        What scatter is relative to, shape (n_point,): the median light of the star in an aperture of that size.
+        What scatter of ``flux`` is relative to, shape (n_point,): the star's median light in an aperture of that size.
 
         Light from which no background was subtracted holds the sky as well, which would make its scatter look small; it
         is measured against the star's, if the grid has the same size with a background subtracted.
         """
-        known = np.isfinite(self.flux).any(axis=1)
-        median = np.full(len(self.flux), np.nan)
-        median[known] = np.nanmedian(self.flux[known], axis=1)
+        median = _medians(self.flux)
         star = {p.size: m for p, m in zip(self.points, median, strict=True) if p.background == "as-is"}
-        return np.array(
-            [star.get(p.size, m) if p.background == "none" else m for p, m in zip(self.points, median, strict=True)]
-        )
+        pairs = zip(self.points, median, strict=True)
+        return np.array([star.get(p.size, m) if p.background == "none" else m for p, m in pairs])
 
     @cached_property
     def ranking(self) -> Ranking:
-        """Scatter of every aperture, the least, and what is to be taken."""
+        """Scatter of the curve that is judged in every aperture, the least, and what is to be taken."""
+        sizes = np.array([point.size for point in self.points])
+        if not self.is_weighted:
+            return self.sum_ranking
+        return rank_curves(self.weighted, sizes, _medians(self.weighted) * self._star)
+
+    @cached_property
+    def sum_ranking(self) -> Ranking:
+        """The same of the plain sum."""
         return rank_curves(self.flux, np.array([point.size for point in self.points]), self.level)
 
     @cached_property
     def robust_scatter(self) -> NDArray[np.float64]:
-        """`tso3.core.noise.point_to_point` of every aperture, as a run prints it; shape (n_point,)."""
-        return np.array([point_to_point(flux) for flux in self.flux]) * self._own_level
+        """`tso3.core.noise.point_to_point` of the curve that is judged, as a run prints it; shape (n_point,)."""
+        curves = self.weighted if self.is_weighted else self.flux
+        return np.array([point_to_point(curve) for curve in curves]) / self._star
 
     @cached_property
     def limit(self) -> NDArray[np.float64]:
-        """Scatter that photon and read noise alone would give, shape (n_point,)."""
-        found = [photon_limit(flux, v) for flux, v in zip(self.flux, self.limit_variance, strict=True)]
-        return np.array(found) * self._own_level
+        """Scatter that photon and read noise alone would give the curve that is judged, shape (n_point,)."""
+        return self._limit(self.weighted, self.weighted_limit) if self.is_weighted else self.sum_limit
+
+    @cached_property
+    def sum_limit(self) -> NDArray[np.float64]:
+        """The same of the plain sum."""
+        return self._limit(self.flux, self.limit_variance)
+
+    def _limit(self, curves: NDArray[np.float64], variances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the relative scatter that variances predict."""
+        return np.array([photon_limit(*pair) for pair in zip(curves, variances, strict=True)]) / self._star
+
+    @property
+    def _star(self) -> NDArray[np.float64]:
+        """Share of the star in the light of each aperture: less than 1 where the sky was not subtracted."""
+        return self.level / _medians(self.flux)
 
     @cached_property
     def mean_missing(self) -> NDArray[np.float64]:
         """Mean share of the light on bad pixels, shape (n_point,)."""
         return _means(self.missing)
-
-    @property
-    def _own_level(self) -> NDArray[np.float64]:
-        """Median of each curve over what it is measured against."""
-        pairs = zip(self.flux, self.level, strict=True)
-        return np.array([np.nanmedian(f) / level if np.isfinite(f).any() else np.nan for f, level in pairs])
 
     @property
     def best(self) -> ScanPoint | None:
@@ -182,7 +212,8 @@ class ScanResult:
         One row for each aperture.
 
         Columns: ``exposure``, ``detector``, ``spectrum``, ``background``, ``width`` or ``radius`` [pixel],
-        ``scatter``, ``excess_error``, ``robust_scatter``, ``photon_limit`` [1e-6], ``ratio`` (scatter over limit),
+        ``scatter``, ``excess_error``, ``robust_scatter``, ``photon_limit`` [1e-6], ``ratio`` (scatter over limit) of
+        the curve that is judged (``judged`` in the metadata), ``sum_scatter``, ``sum_photon_limit`` [1e-6],
         ``mean_flux``, ``missing_fraction``, ``best``, ``chosen``.
         """
         return table_of(self.lights, {"exp_type": self.exp_type})
@@ -206,7 +237,7 @@ def table_of(lights: tuple[ScannedLight, ...], meta: dict[str, object]) -> QTabl
     from astropy import units as u
     from astropy.table import QTable
 
-    table = QTable(meta=dict(meta))
+    table = QTable(meta=meta | {"judged": lights[0].judged})
     for name in ("exposure", "detector", "label"):
         column = [getattr(light, name) for light in lights for _ in light.points]
         table["spectrum" if name == "label" else name] = column
@@ -221,6 +252,8 @@ def table_of(lights: tuple[ScannedLight, ...], meta: dict[str, object]) -> QTabl
     ):
         table[name] = (1e6 * np.concatenate(values)) << ppm
     table["ratio"] = np.concatenate([light.ranking.scatter / light.limit for light in lights])
+    table["sum_scatter"] = (1e6 * np.concatenate([light.sum_ranking.scatter for light in lights])) << ppm
+    table["sum_photon_limit"] = (1e6 * np.concatenate([light.sum_limit for light in lights])) << ppm
     flux = np.concatenate([_means(light.flux) for light in lights])
     units = {light.unit for light in lights}
     table["mean_flux"] = flux << u.Unit(units.pop()) if len(units) == 1 and "" not in units else flux
@@ -236,3 +269,8 @@ def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     known = np.isfinite(values)
     n = known.sum(axis=1)
     return np.where(n > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(n, 1), np.nan)
+
+
+def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median of what is finite in each row; NaN where nothing is."""
+    return np.array([np.nanmedian(row) if np.isfinite(row).any() else np.nan for row in values])

@@ -68,6 +68,12 @@ def test_spectra_are_those_of_a_run_with_that_aperture(visits, prism, tmp_path, 
     # what bad pixels take away is completed from one profile for all widths: ever so little of very little
     assert np.allclose(light.missing[k], missing, rtol=5e-3, atol=1e-9)
     assert np.allclose(light.flux[k], column(table, "whitelight_flux"), rtol=1e-6, atol=0.0)
+    steady = {"rtol": 1e-4, "atol": 0.0}  # weights and steady spectrum hang on the profile as well
+    weighted = light.weighted[k] / np.median(light.weighted[k])
+    normalized = np.asarray(table["whitelight_normalized_NRS1"])
+    assert np.allclose(weighted, normalized / np.median(normalized), rtol=1e-6, atol=0.0)
+    assert np.allclose(np.sqrt(light.weighted_limit[k]) / np.median(light.weighted[k]),
+                       table["whitelight_normalized_limit_NRS1"] / np.median(normalized), **steady)  # fmt: skip
     assert np.allclose(np.sqrt(light.limit_variance[k]), column(table, "photon_limit"), rtol=1e-5, atol=0.0)
 
 
@@ -130,6 +136,8 @@ def test_the_command_prints_and_writes_a_table_and_nothing_else(visits, tmp_path
     assert table["width"].value.tolist() == [6.0, 8.0, 10.0, 12.0] * 2
     assert (table["best"].sum(), table["chosen"].sum()) == (1, 1)
     assert (table["scatter"] > 0.0).all()
+    assert table.meta["judged"] == "whitelight_normalized"
+    assert (table["sum_scatter"] > 0.0).all()
     assert np.allclose(table["ratio"], (table["scatter"] / table["photon_limit"]).value)
 
 

@@ -102,6 +102,7 @@ def print_scan(
 
     stream = sys.stdout if stream is None else stream
     console = Console(file=stream, width=None if stream.isatty() else 120, markup=False, highlight=False)
+    console.print(f"scatter from point to point of {result.lights[0].judged}; * best, < the smallest as good")
     for light in result.lights:
         console.print(_table(light))
         console.print(light.verdict)
@@ -127,8 +128,10 @@ def _table(light: ScannedLight) -> Table:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=light.name, title_justify="left")
     unit = f"flux [{light.unit}]" if light.unit else "flux"
-    heads = (f"{light.kind} [pixel]", "background", "scatter [ppm]", "robust", "photon limit [ppm]", "ratio", unit)
-    for head in (*heads, "missing", ""):
+    kind = f"{light.kind} [pixel]"
+    plain = ("sum [ppm]",) if light.is_weighted else ()
+    heads = (kind, "background", "scatter [ppm]", "robust", "limit [ppm]", "ratio", *plain, unit, "missing")
+    for head in (*heads, ""):
         table.add_column(head, justify="left" if head in ("background", "") else "right")
     ranking = light.ranking
     for k, point in enumerate(light.points):
@@ -141,6 +144,7 @@ def _table(light: ScannedLight) -> Table:
             _ppm(light.robust_scatter[k]),
             _ppm(limit),
             f"{scatter / limit:.3f}" if math.isfinite(scatter / limit) else "–",
+            *([_ppm(light.sum_ranking.scatter[k])] if light.is_weighted else []),
             f"{light.level[k]:.5g}" if math.isfinite(light.level[k]) else "–",
             f"{light.mean_missing[k]:.2e}" if math.isfinite(light.mean_missing[k]) else "–",
             marks,

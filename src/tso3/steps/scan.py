@@ -9,7 +9,7 @@ spectrum is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,17 @@ from tso3.core.box import BoxPlan
 from tso3.core.lightcurve import band_sum
 from tso3.core.model import ExposureModel
 from tso3.core.profile import SpatialProfile, narrowed_profile, spatial_profile
-from tso3.core.scan import BoxPixels, ScanPlan, join_boxes, scan_extract
+from tso3.core.scan import BoxPixels, ScanPlan, ScanSums, join_boxes, scan_extract
 from tso3.core.spectra import SpectrumHeader
+from tso3.core.weighted import GroupWeights, common, group_brightness
 from tso3.errors import ParameterError
 from tso3.parameters import Extract1D
 from tso3.steps.extraction_plan import Extract1DPlan
 from tso3.steps.extraction_setup import ExtractionSetup
 from tso3.steps.extraction_shape import ShapeOf, Steady
+from tso3.steps.white_light_normalized import NormalizedCurve, SteadyLight
 
-__all__ = ["BACKGROUNDS", "Aperture", "Light", "SpectrumScan", "prepare", "run", "with_aperture"]
+__all__ = ["BACKGROUNDS", "Aperture", "Light", "SpectrumScan", "prepare", "run", "weighted", "with_aperture"]
 
 BACKGROUNDS: dict[str, dict[str, Any]] = {
     "as-is": {},
@@ -75,12 +77,19 @@ class Aperture:
         From the sum in the unit of the stack to the flux; 0 where there is no wavelength.
     light : Light
         Its white light.
+    wavelength, spectrum : ndarray of float64, shape (n_wave,)
+        Micron, and spectrum of the exposure's reference image in this aperture; NaN where unknown.
+    weights : GroupWeights or None
+        Of the weighted white light; None if there is none.
     """
 
     background: str
     width: float
     factor: NDArray[np.float64]
     light: Light
+    wavelength: NDArray[np.float64]
+    spectrum: NDArray[np.float64]
+    weights: GroupWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -251,6 +260,8 @@ class _Part:
     columns: NDArray[np.int64]
     factor: NDArray[np.float64]
     light: Light
+    wavelength: NDArray[np.float64]
+    spectrum: NDArray[np.float64] | None
 
 
 def _part(background: str, width: float, plan: Extract1DPlan, pixels: BoxPixels, light: Light) -> _Part:
@@ -258,12 +269,14 @@ def _part(background: str, width: float, plan: Extract1DPlan, pixels: BoxPixels,
     for more in (plan.nominal, plan.calibration):
         factor = factor if more is None else factor * more
     columns = plan.box.start + plan.columns
-    return _Part(background, width, plan.header, plan.turned, plan.rows, pixels, columns, factor, light)
+    kept = (plan.header, plan.turned, plan.rows, pixels, columns, factor, light, plan.wavelength, plan.expected)
+    return _Part(background, width, *kept)
 
 
 def _scan(parts: Sequence[_Part], widest: dict[bytes, Extract1DPlan]) -> SpectrumScan:
     """Return the scan of one spectrum; ``widest`` has the plan of the widest box of each background."""
-    groups, apertures = [], [Aperture("", 0.0, np.zeros(0), Light(np.zeros(0, bool), None))] * len(parts)
+    groups: list[tuple[ScanPlan, tuple[int, ...]]] = []
+    apertures: dict[int, Aperture] = {}
     for digest, plan in widest.items():
         members = [k for k, part in enumerate(parts) if part.pixels.background == digest]
         joined = join_boxes(plan.box, [parts[k].pixels for k in members], plan.moving)
@@ -271,7 +284,8 @@ def _scan(parts: Sequence[_Part], widest: dict[bytes, Extract1DPlan]) -> Spectru
         for k in members:
             apertures[k] = _placed(parts[k], plan.box)
     rows = slice(min(part.rows.start for part in parts), max(part.rows.stop for part in parts))
-    return SpectrumScan(parts[0].header, parts[0].turned, rows, tuple(apertures), tuple(groups))
+    ordered = tuple(apertures[k] for k in range(len(parts)))
+    return SpectrumScan(parts[0].header, parts[0].turned, rows, ordered, tuple(groups))
 
 
 def _placed(part: _Part, box: BoxPlan) -> Aperture:
@@ -280,11 +294,50 @@ def _placed(part: _Part, box: BoxPlan) -> Aperture:
     at = part.columns - box.start
     factor, inside = np.zeros(n_wave), np.zeros(n_wave, dtype=bool)
     factor[at], inside[at] = part.factor, part.light.inside
-    expected = None
+    wavelength, spectrum, expected = (np.full(n_wave, np.nan) for _ in range(3))
+    wavelength[at] = part.wavelength
+    if part.spectrum is not None:
+        spectrum[at] = part.spectrum
     if part.light.expected is not None:
-        expected = np.full(n_wave, np.nan)
         expected[at] = part.light.expected
-    return Aperture(part.background, part.width, factor, Light(inside, expected))
+    light = Light(inside, None if part.light.expected is None else expected)
+    return Aperture(part.background, part.width, factor, light, wavelength, spectrum)
+
+
+def weighted(scan: SpectrumScan, model: ExposureModel) -> SpectrumScan:
+    """
+    Return a scan that measures the weighted white light as well.
+
+    Parameters
+    ----------
+    scan : SpectrumScan
+        Of a spectrum.
+    model : ExposureModel
+        Its image and noise give the weights, as `tso3.steps.white_light_normalized.steady_light` has them.
+
+    Returns
+    -------
+    scan : SpectrumScan
+        Without weights if the model has no noise.
+    """
+    if model.noise is None:
+        return scan
+    image = model.reference.astype(np.float32)[np.newaxis]
+    noise = (model.noise.astype(np.float64) ** 2).astype(np.float32)[np.newaxis]
+    bad = ~(np.isfinite(image) & np.isfinite(noise))
+    image, noise = np.where(bad, np.float32(np.nan), image), np.where(bad, np.float32(np.nan), noise)
+    frame = Block(0, image, None, None, bad, noise, np.zeros_like(noise), None)
+    apertures = list(scan.apertures)
+    for plan, members in scan.groups:
+        sums = _sums(scan, plan, frame, slice(0, 1))
+        for k, member in enumerate(members):
+            aperture = apertures[member]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                variance = sums.limit[k, 0] / (1.0 - sums.missing[k, 0]) * aperture.factor**2
+            steady = SteadyLight(aperture.spectrum, variance)
+            curve = NormalizedCurve(steady, aperture.wavelength, aperture.light.inside, np.zeros(1, bool))
+            apertures[member] = replace(aperture, weights=curve.weights)
+    return replace(scan, apertures=tuple(apertures))
 
 
 def run(scan: SpectrumScan, block: Block) -> NDArray[np.float64]:
@@ -300,11 +353,12 @@ def run(scan: SpectrumScan, block: Block) -> NDArray[np.float64]:
 
     Returns
     -------
-    light : ndarray of float64, shape (3, n_aperture, n_int)
+    light : ndarray of float64, shape (5, n_aperture, n_int)
         Flux, variance of photon and read noise were no pixel missing, and share of the light that is missing: what
-        `tso3.steps.white_light.WhiteLightCurve` has of an extraction with that aperture.
+        `tso3.steps.white_light.WhiteLightCurve` has of an extraction with that aperture; then flux and variance of
+        the weighted white light, NaN without weights.
     """
-    light = np.full((3, len(scan.apertures), block.n_int), np.nan)
+    light = np.full((5, len(scan.apertures), block.n_int), np.nan)
     for plan, members in scan.groups:
         step = max(1, _CHUNK_BYTES // (24 * len(members) * plan.box.npixels.size))
         for low in range(0, block.n_int, step):
@@ -313,10 +367,8 @@ def run(scan: SpectrumScan, block: Block) -> NDArray[np.float64]:
     return light
 
 
-def _run_group(
-    scan: SpectrumScan, plan: ScanPlan, members: Sequence[int], block: Block, here: slice, light: NDArray[np.float64]
-) -> None:
-    """Fill the light of some integrations in the apertures that share their background."""
+def _sums(scan: SpectrumScan, plan: ScanPlan, block: Block, here: slice) -> ScanSums:
+    """Return the spectra of some integrations of a block, turned to dispersion along x."""
     planes = [block.data, block.var_poisson, block.var_rnoise, block.var_flat]
     if scan.turned:
         first, last = int(plan.box.rows[0]), int(plan.box.rows[-1]) + 1
@@ -326,7 +378,14 @@ def _run_group(
         planes = [None if p is None else p[here] for p in planes]
     data, var_poisson, var_rnoise, var_flat = planes
     assert data is not None
-    sums = scan_extract(plan, data, var_poisson, var_rnoise, var_flat, start=block.start + here.start)
+    return scan_extract(plan, data, var_poisson, var_rnoise, var_flat, start=block.start + here.start)
+
+
+def _run_group(
+    scan: SpectrumScan, plan: ScanPlan, members: Sequence[int], block: Block, here: slice, light: NDArray[np.float64]
+) -> None:
+    """Fill the light of some integrations in the apertures that share their background."""
+    sums = _sums(scan, plan, block, here)
     for k, member in enumerate(members):
         aperture = scan.apertures[member]
         flux, limit = sums.flux[k] * aperture.factor, sums.limit[k] * aperture.factor**2
@@ -335,6 +394,11 @@ def _run_group(
         light[0, member, here] = ideal.flux
         light[1, member, here] = ideal.variance * ideal.kept
         light[2, member, here] = _missing(flux, sums.missing[k], aperture.light)
+        if aperture.weights is not None:
+            found = group_brightness(flux, limit, aperture.weights)
+            mean = common(found.value, found.variance * found.kept, aperture.weights.whole)
+            light[3, member, here] = mean.value[:, 0]
+            light[4, member, here] = mean.variance[:, 0] * mean.kept[:, 0]
 
 
 def _missing(flux: NDArray[np.float64], missing: NDArray[np.float64], light: Light) -> NDArray[np.float64] | float:

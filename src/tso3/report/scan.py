@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_scan", "write_scan"]
 
+_WIDE = 4.0
+"""Largest over smallest value from which the axis of scatter is logarithmic."""
+
 
 def plot_scan(ax: Axes, light: ScannedLight) -> list[Artist]:
     """
@@ -44,7 +47,7 @@ def plot_scan(ax: Axes, light: ScannedLight) -> list[Artist]:
         scatter, error, limit = (
             1e6 * v[here] for v in (light.ranking.scatter, light.ranking.excess_error, light.limit)
         )
-        label = f"background {name}" if several else "point to point"
+        label = f"background {name}" if several else light.judged
         bars = ax.errorbar(sizes[here], scatter, error, fmt="o-", ms=3.5, lw=1.0, color=colour, label=label)
         (line,) = ax.plot(sizes[here], limit, "--", lw=0.9, color=colour, label=None if i else "photon and read noise")
         artists += [bars, line]  # type: ignore[list-item]
@@ -59,6 +62,10 @@ def plot_scan(ax: Axes, light: ScannedLight) -> list[Artist]:
         artists.append(
             ax.axvline(light.usual, lw=0.8, ls=":", color="#333333", label=f"without a scan: {light.usual:g}")
         )
+    values = np.concatenate([light.ranking.scatter, light.limit])
+    values = values[np.isfinite(values)]
+    if values.size and values.max() > _WIDE * values.min() > 0.0:
+        ax.set_yscale("log")
     ax.set_xlabel("radius [pixel]" if light.kind == "radius" else "width [pixel]")
     ax.set_ylabel("scatter [ppm]")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize="small")

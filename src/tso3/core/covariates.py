@@ -161,7 +161,8 @@ def covariates(template: Template, fit: TemplateFit, *, turned: bool = False) ->
     With the coefficients c of the fit, its normal matrix N, and the images with a meaning as columns of K in the space
     of the terms, what is told is (K^T N K)^-1 K^T N c, and its covariance (K^T N K)^-1; the error of an integration is
     that, times its error of the term over the median of all integrations. The shift is its coefficient over the
-    brightness and the size of the response.
+    brightness and the size of the response. The error of a motion along dispersion also holds what its correlation by
+    chance with that across dispersion may take from it.
 
     Examples
     --------
@@ -195,7 +196,10 @@ def covariates(template: Template, fit: TemplateFit, *, turned: bool = False) ->
     with np.errstate(divide="ignore", invalid="ignore"):
         for name in answers:
             size = _response_size(sight, basis, name, answers[name]) * star
-            values[name], sizes[name] = told[name] / size, errors[name] / size
+            error = errors[name]
+            if name == "shift_x" and sight.is_spectrum:
+                error = np.hypot(error, _chance(told["shift_y"], told["shift_x"]))
+            values[name], sizes[name] = told[name] / size, error / size
         for name in [name for name in ("width_y", "width_x") if name in basis.names]:
             term = template.images[template.names.index(name)]
             size = window.squared_width(term, int(name == "width_x")) * star
@@ -350,6 +354,21 @@ def _response_size(sight: _Sight, basis: _Basis, name: str, weights: Array) -> f
     else:
         moved = -fine_derivative(window.star, axis)
     return float((basis.project @ sight.fitted(sight.at_pixels(moved)))[k])
+
+
+def _chance(lead: Array, follow: Array) -> Array:
+    """
+    Return by how much a motion may be wrong because by chance it is correlated with the other in time.
+
+    What follows the other motion is taken for its response: of two independent series of n, a slope of the ratio of
+    their scatters over the root of n.
+    """
+    known = np.isfinite(lead) & np.isfinite(follow)
+    scatter = float(lead[known].std()) if known.any() else 0.0
+    if not scatter > 0.0:
+        return np.zeros(lead.shape)
+    slope = float(follow[known].std()) / scatter / np.sqrt(np.count_nonzero(known))
+    return slope * np.abs(lead - lead[known].mean())
 
 
 def _relative_errors(fit: TemplateFit, names: tuple[str, ...]) -> dict[str, Array]:

@@ -66,7 +66,7 @@ def quiet_samples(flux: NDArray[np.float64]) -> NDArray[np.bool_]:
     >>> bool(quiet_samples(flux).all())
     True
     >>> flux[40:60] -= 0.01
-    >>> np.flatnonzero(~quiet_samples(flux)).tolist() == list(range(38, 62))
+    >>> np.flatnonzero(~quiet_samples(flux)).tolist() == list(range(39, 61))
     True
     """
     finite = np.isfinite(flux)

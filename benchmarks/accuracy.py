@@ -59,11 +59,12 @@ class Program:
 
 PROGRAMS = {
     "tso3": Program(),
+    "optimal": Program(parameters={"extract_1d": {"extraction_type": "optimal"}}),
     "tso3 in the box": Program(given=True),
     "archive": Program("archive", given=True),
 }
 BY_DEFAULT = ("tso3", "archive")
-IN_THE_BOX = "reference in the box"
+IN_THE_BOX, OPTIMALLY = "reference in the box", "reference, optimal"
 QUIETLY = {"outlier_detection": {"skip": True}}
 """Parameters of the undisturbed twin: there is nothing to be found in it."""
 
@@ -182,7 +183,9 @@ def origin(peer: Peer | None) -> str:
 
 
 def reference_of(program: str) -> str:
-    """Return what a program is compared with: the undisturbed twin in its own aperture, or in the box it was given."""
+    """Return what a program is compared with: the twin in its own aperture, optimally, or in the given box."""
+    if program == "optimal":
+        return OPTIMALLY
     return IN_THE_BOX if program == "jwst" or PROGRAMS[program].given else "reference"
 
 
@@ -235,7 +238,8 @@ def measure_seed(
     best: dict[str, Light] = {}
     for name in sorted({reference_of(program) for program in programs}):
         references = used_references(twin) if name == IN_THE_BOX else {}
-        tso3.run(twin.association, folder / name, parameters=QUIETLY, overrides=references)
+        how = PROGRAMS["optimal"].parameters if name == OPTIMALLY else {}
+        tso3.run(twin.association, folder / name, parameters={**QUIETLY, **how}, overrides=references)
         best[name] = read_light(folder / name, twin.truths, settings["channels"])
         answers[name] = judge(best[name], best[name], contact)
     visit = scene.simulate(folder / "visit", seed)

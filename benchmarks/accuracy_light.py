@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ class Light:
         Truth: by the transit alone, weighted over wavelength as the flux is; everything else.
     channels : tuple of (flux, error, transit)
         Of wavelength channels; empty for images.
+    shifts : ndarray, shape (n_shift, n_int)
+        Motion of the star as the run measured it, scaled to unit scatter; none if it made no covariates.
     """
 
     flux: np.ndarray
@@ -33,6 +35,7 @@ class Light:
     transit: np.ndarray
     ramp: np.ndarray
     channels: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...] = ()
+    shifts: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def residual(self, inside: np.ndarray) -> np.ndarray:
         """Return the light curve over the truth, minus 1; its median over ``inside`` is 0."""
@@ -74,7 +77,23 @@ def read_light(folder: Path, truths: Mapping[str, Path], n_channels: int) -> Lig
     curves = [true_curve(truth, dataset) for dataset in several]
     weights = [float(np.nansum(dataset["flux"].median("time", skipna=True).values)) for dataset in several]
     curve = np.average(curves, axis=0, weights=weights)
-    return Light(flux, error, curve / ramp, ramp, tuple(_channels(several[0], truth, n_channels)))
+    channels = tuple(_channels(several[0], truth, n_channels))
+    return Light(flux, error, curve / ramp, ramp, channels, _shifts(folder, len(flux)))
+
+
+def _shifts(folder: Path, n_int: int) -> np.ndarray:
+    """Return the shifts of the covariates, those that are known everywhere and vary."""
+    from astropy.table import QTable
+
+    found = []
+    for path in sorted(folder.glob("*_qa.ecsv"))[:1]:
+        table = QTable.read(path)
+        for axis in ("shift_x", "shift_y"):
+            names = [name for name in table.colnames if name.startswith(axis) and "error" not in name]
+            values = _plain(table[names[0]]) if names else np.full(n_int, np.nan)
+            if np.isfinite(values).all() and np.ptp(values) > 0:
+                found.append((values - values.mean()) / values.std())
+    return np.array(found).reshape(len(found), n_int)
 
 
 def _only(folder: Path, *patterns: str) -> Path:
@@ -140,7 +159,8 @@ def judge(light: Light, reference: Light, contact: Sequence[float]) -> dict[str,
     numbers : dict of str to float
         ``out``, ``out_ref``: variance of the residuals out of transit [1e-12]; ``edge``, ``edge_ref``: mean square in
         ingress and egress; ``pull``: depth in units of its error; ``scale``: depth over the true one; ``chi2``: that
-        of the channels per channel. NaN where there is none.
+        of the channels per channel; ``chi2_free``: the same of fits with the measured shifts as further terms. NaN
+        where there is none.
     """
     n = len(light.flux)
     away = np.abs((np.arange(n) + 0.5) / n - 0.5)
@@ -153,20 +173,29 @@ def judge(light: Light, reference: Light, contact: Sequence[float]) -> dict[str,
         numbers[f"edge{name}"] = float(np.nanmean(residual[edge] ** 2))
     numbers["lost"] = float(np.mean(~np.isfinite(light.flux)))
     if np.ptp(light.transit) == 0.0:
-        return numbers | {"pull": np.nan, "scale": np.nan, "chi2": np.nan}
+        return numbers | {"pull": np.nan, "scale": np.nan, "chi2": np.nan, "chi2_free": np.nan}
     if np.isfinite(light.error).any():
         scale, error = fit_depth(light.flux / light.ramp, light.error / light.ramp, light.transit)
     else:
         scale, error = fit_depth(light.flux / light.ramp, np.ones(n), light.transit)[0], np.nan
-    pulls = [_pull(flux / light.ramp, sigma / light.ramp, curve) for flux, sigma, curve in light.channels]
+    chi2 = _chi2_of_channels(light, np.empty((0, n)))
+    free = _chi2_of_channels(light, light.shifts) if len(light.shifts) else np.nan
+    return numbers | {"pull": (scale - 1.0) / error, "scale": scale, "chi2": chi2, "chi2_free": free}
+
+
+def _chi2_of_channels(light: Light, terms: np.ndarray) -> float:
+    """Return the mean squared pull of the depths; terms (n_terms, n_int) are fitted as well."""
+    pulls = [_pull(flux / light.ramp, sigma / light.ramp, curve, terms) for flux, sigma, curve in light.channels]
     pulls = [pull for pull in pulls if np.isfinite(pull)]
-    chi2 = float(np.mean(np.square(pulls))) if pulls else np.nan
-    return numbers | {"pull": (scale - 1.0) / error, "scale": scale, "chi2": chi2}
+    return float(np.mean(np.square(pulls))) if pulls else np.nan
 
 
-def _pull(flux: np.ndarray, error: np.ndarray, transit: np.ndarray) -> float:
+def _pull(flux: np.ndarray, error: np.ndarray, transit: np.ndarray, terms: np.ndarray) -> float:
+    """Return how many errors the depth in parts of the true one is off 1; NaN where it cannot be told."""
     good = np.isfinite(flux) & np.isfinite(error) & (error > 0)
-    if good.sum() < 4 or np.ptp(transit[good]) == 0.0:
+    if good.sum() < 4 + len(terms) or np.ptp(transit[good]) == 0.0:
         return np.nan
-    scale, sigma = fit_depth(flux, error, transit)
-    return (scale - 1.0) / sigma
+    design = np.vstack([np.ones(len(flux)), transit - 1.0, terms])[:, good] / error[good]
+    covariance = np.linalg.inv(design @ design.T)
+    found = covariance @ design @ (flux[good] / error[good])
+    return float((found[1] - found[0]) / np.sqrt(covariance[1, 1] - 2 * covariance[0, 1] + covariance[0, 0]))

@@ -9,9 +9,6 @@ from typing import Any
 
 from accuracy_flags import PLACES
 
-MOMENTS = ("out", "out_ref", "edge", "edge_ref", "pull", "scale", "chi2", "lost")
-"""Numbers of which sum and sum of squares are kept; those of a ratio also their product."""
-_RATIOS = ("out", "edge")
 BOUNDS: dict[str, dict[str, float]] = {
     "nominal": {"out": 1.05, "optimal": 1.02, "edge": 1.1, "mean": 0.1, "low": 0.93, "high": 1.07, "found_8": 0.995,
                 "found_6": 0.95, "chi2_low": 0.95, "chi2": 1.05},
@@ -104,8 +101,6 @@ def figures(row: Mapping[str, Any], kind: str, optimal: bool) -> dict[str, Figur
     one = max(deviation, 1.0)  # few seeds may agree by chance: their scatter is not believed below that of noise
     mean_error = one / math.sqrt(n) if n > 1 else math.nan
     width_error = one / math.sqrt(2 * (n - 1)) if n > 1 else math.nan
-    n_chi, chi2, chi2_scatter = moments(sums, "chi2")
-    chi2_error = max(chi2_scatter, math.sqrt(2 / 20)) / math.sqrt(n_chi) if n_chi > 1 else math.nan
     return {
         "out": ratio(sums, "out", bounds["optimal" if optimal else "out"]),
         "edge": ratio(sums, "edge", bounds["edge"]),
@@ -113,8 +108,16 @@ def figures(row: Mapping[str, Any], kind: str, optimal: bool) -> dict[str, Figur
         "pull std": Figure(deviation, width_error, _inside(deviation, width_error, bounds["low"], bounds["high"])),
         "found 8": found(sums, "8", bounds["found_8"]),
         "found 6": found(sums, "6", bounds["found_6"]),
-        "chi2": Figure(chi2, chi2_error, _inside(chi2, chi2_error, bounds["chi2_low"], bounds["chi2"])),
+        "chi2": _chi2(sums, "chi2", bounds),
+        "chi2, shifts fitted": _chi2(sums, "chi2_free", bounds),
     }
+
+
+def _chi2(sums: Mapping[str, list[float]], name: str, bounds: Mapping[str, float]) -> Figure:
+    """Return the mean chi-square of the channels."""
+    n, value, scatter = moments(sums, name)
+    error = max(scatter, math.sqrt(2 / 20)) / math.sqrt(n) if n > 1 else math.nan
+    return Figure(value, error, _inside(value, error, bounds["chi2_low"], bounds["chi2"]))
 
 
 def failures(row: Mapping[str, Any], kind: str, optimal: bool) -> list[str]:

@@ -98,13 +98,14 @@ def figures(row: Mapping[str, Any], kind: str, optimal: bool) -> dict[str, Figur
     """Return the pooled figures of one scene and program, by measure; false flags are apart."""
     sums, bounds = row["sums"], BOUNDS[kind]
     n, mean, deviation = moments(sums, "pull")
-    one = max(deviation, 1.0)  # few seeds may agree by chance: their scatter is not believed below that of noise
-    mean_error = one / math.sqrt(n) if n > 1 else math.nan
+    # few seeds may agree by chance: their scatter is not believed below that of noise
+    one = max(deviation, 1.0) if n > 1 else 1.0
+    mean_error = one / math.sqrt(n) if n else math.nan
     width_error = one / math.sqrt(2 * (n - 1)) if n > 1 else math.nan
     return {
         "out": ratio(sums, "out", bounds["optimal" if optimal else "out"]),
         "edge": ratio(sums, "edge", bounds["edge"]),
-        "pull mean": Figure(mean, mean_error, abs(mean) - 2 * mean_error <= bounds["mean"] if n > 1 else None),
+        "pull mean": Figure(mean, mean_error, abs(mean) - 2 * mean_error <= bounds["mean"] if n else None),
         "pull std": Figure(deviation, width_error, _inside(deviation, width_error, bounds["low"], bounds["high"])),
         "found 8": found(sums, "8", bounds["found_8"]),
         "found 6": found(sums, "6", bounds["found_6"]),
@@ -116,7 +117,8 @@ def figures(row: Mapping[str, Any], kind: str, optimal: bool) -> dict[str, Figur
 def _chi2(sums: Mapping[str, list[float]], name: str, bounds: Mapping[str, float]) -> Figure:
     """Return the mean chi-square of the channels."""
     n, value, scatter = moments(sums, name)
-    error = max(scatter, math.sqrt(2 / 20)) / math.sqrt(n) if n > 1 else math.nan
+    floor = math.sqrt(2 / 20)
+    error = (max(scatter, floor) if n > 1 else floor) / math.sqrt(n) if n else math.nan
     return Figure(value, error, _inside(value, error, bounds["chi2_low"], bounds["chi2"]))
 
 

@@ -80,7 +80,7 @@ def _failing(rows: Mapping[str, Any], kind: str) -> list[str]:
         judged = program not in ("archive", "jwst") and not program.startswith("reference")
         if judged and (missed := failures(row, kind, program == "optimal")):
             lines.append(f"- {name}, {program}: {'; '.join(missed)}")
-    return ["Does not hold:\n", *lines] if lines else ["All that was measured holds for `tso3`."]
+    return ["Does not hold:\n", *lines] if lines else ["Nothing is off its bound by more than two standard errors."]
 
 
 def _origins(rows: Mapping[str, Any]) -> dict[str, int]:

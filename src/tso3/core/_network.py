@@ -28,6 +28,8 @@ _WIDTH = np.uint64(_LANES)
 _INF = np.float32(np.inf)
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
+_NEGATIVE = 0.8
+"""What a negative outlier counts beside a positive one."""
 _NAN = np.float32(np.nan)
 
 
@@ -216,7 +218,11 @@ def _mark_far(values: Array, weights: Array, limit: Array, sums: Array, work: tu
 
 @njit(cache=True, nogil=True)
 def _replace_far(series: Array, weights: Array, left: Array, far: float, most: int, sums: Array) -> None:
-    """Replace the outliers of one pixel, the farthest first, and bring its sums up to date."""
+    """
+    Replace the outliers of one pixel, the farthest first, and bring its sums up to date.
+
+    Where two integrations alone carry a component, either may be the outlier; cosmic rays are positive.
+    """
     for _ in range(most):
         worst, at, by = far, -1, 0.0
         for i in range(series.size):
@@ -225,8 +231,9 @@ def _replace_far(series: Array, weights: Array, left: Array, far: float, most: i
             off = series[i]
             for k in range(sums.size):
                 off -= weights[i, k] * sums[k]
-            if abs(off) > worst * np.sqrt(left[i]):
-                worst, at, by = abs(off) / np.sqrt(left[i]), i, off / left[i]
+            size = off if off > 0.0 else -_NEGATIVE * off
+            if size > worst * np.sqrt(left[i]):
+                worst, at, by = size / np.sqrt(left[i]), i, off / left[i]
         if at < 0:
             return
         series[at] -= by

@@ -87,5 +87,6 @@ def _origins(rows: Mapping[str, Any]) -> dict[str, int]:
     origins: dict[str, int] = {}
     for programs in rows.values():
         for row in programs.values():
-            origins[row["origin"]] = origins.get(row["origin"], 0) + 1
+            text = f"{row['origin']}; digest of the code {row['code']}"
+            origins[text] = origins.get(text, 0) + 1
     return origins

@@ -7,9 +7,11 @@ import pytest
 from astropy import units as u
 from astropy.table import QTable
 
+from tso3.core.light_noise import noise_measures
 from tso3.report import BoxAperture, CircularAperture, light_curves, plot_median_image, plot_spectrum, plot_white_light
-from tso3.report.files import write_light_curve
+from tso3.report.files import write_light_curve, write_noise
 from tso3.report.light_curve import bin_in_time
+from tso3.report.noise import plot_time_averaging
 from tso3.report.style import figure
 from tso3.result import ExposureSummary, RunResult
 
@@ -154,3 +156,18 @@ def test_spectra_in_different_units_are_drawn_relative_to_their_maximum():
         _plot_median_spectra(other, {"order 1": dataset("MJy", 3.0), "order 2": dataset("MJy", 50.0)})
         assert other.get_ylabel() == "flux [MJy]"
         np.testing.assert_allclose(other.get_lines()[0].get_ydata(), [3.0, 6.0, 3.0])
+
+
+def test_time_averaging_is_drawn_as_it_was_measured(tmp_path, table):
+    measures = {"NRS1": noise_measures(np.asarray(table["whitelight_flux_NRS1"].value), np.full(200, 1.6e-7))}
+    curve = measures["NRS1"].averaging
+    with figure() as page:
+        ax = page.subplots()
+        points, white, limit = plot_time_averaging(ax, measures)
+        np.testing.assert_allclose(points[0].get_xydata(), np.stack([curve.size, 1e6 * curve.scatter], axis=1))
+        np.testing.assert_allclose(white.get_ydata(), 1e6 * curve.expected)
+        np.testing.assert_allclose(limit.get_ydata(), 1e6 * measures["NRS1"].photon_limit / np.sqrt(curve.size))
+    table.meta["noise"] = {"whitelight_flux_NRS1": measures["NRS1"].as_dict()}
+    made = RunResult({"whtlt": [tmp_path / "jw_whtlt.ecsv"]}, (summary("NRS1"),), table, 1.0, 0)
+    assert write_noise(made) == tmp_path / "jw_noise.png"
+    assert (tmp_path / "jw_noise.png").read_bytes().startswith(b"\x89PNG")

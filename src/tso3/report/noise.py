@@ -33,7 +33,7 @@ def plot_time_averaging(ax: Axes, measures: Mapping[str, NoiseMeasures]) -> list
     artists : list of matplotlib artists
         Points, expectation and, where it is known, photon limit of each light curve.
     """
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     artists: list[Artist] = []
     for index, (name, noise) in enumerate(measures.items()):
@@ -52,6 +52,8 @@ def plot_time_averaging(ax: Axes, measures: Mapping[str, NoiseMeasures]) -> list
             artists += ax.plot(curve.size, limit, ":", lw=1.0, **style)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(LogLocator(base=2.0))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())

@@ -123,7 +123,7 @@ def spectral_recipe(lane: SpectralLane, reader: Reader, grid: Grid) -> SpectralS
     )
     if lane.model is not None and lane.setting.parameters.white_light.normalized:
         scans = tuple(scan.weighted(each, lane.model) for each in scans)
-    kept = lane.fixed_bytes + sum(each.n_bytes for each in scans)
+    kept = lane.fixed_bytes + sum(each.n_bytes for each in scans) + lane.setting.limits.workers * scan.CHUNK_BYTES
     recipe = SpectralScanRecipe(lane.exposure, lane.outliers, lane.bad_pixels, kept, plans=usual, scans=scans)
     lane.recipe = recipe = replace(recipe, replacement=lane.replacement(usual))
     framed = lane.with_frames(recipe, reader)

@@ -31,7 +31,17 @@ from tso3.steps.extraction_setup import ExtractionSetup
 from tso3.steps.extraction_shape import ShapeOf, Steady
 from tso3.steps.white_light_normalized import NormalizedCurve, SteadyLight
 
-__all__ = ["BACKGROUNDS", "Aperture", "Light", "SpectrumScan", "prepare", "run", "weighted", "with_aperture"]
+__all__ = [
+    "BACKGROUNDS",
+    "CHUNK_BYTES",
+    "Aperture",
+    "Light",
+    "SpectrumScan",
+    "prepare",
+    "run",
+    "weighted",
+    "with_aperture",
+]
 
 BACKGROUNDS: dict[str, dict[str, Any]] = {
     "as-is": {},
@@ -42,7 +52,8 @@ BACKGROUNDS: dict[str, dict[str, Any]] = {
 }
 """What can be scanned, by name, as values of extract_1d; ``as-is`` is what a run would do."""
 
-_CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 4 * 2**20
+"""Spectra of all widths that a thread holds at a time."""
 
 
 @dataclass(frozen=True)
@@ -360,7 +371,7 @@ def run(scan: SpectrumScan, block: Block) -> NDArray[np.float64]:
     """
     light = np.full((5, len(scan.apertures), block.n_int), np.nan)
     for plan, members in scan.groups:
-        step = max(1, _CHUNK_BYTES // (24 * len(members) * plan.box.npixels.size))
+        step = max(1, CHUNK_BYTES // (24 * len(members) * plan.box.npixels.size))
         for low in range(0, block.n_int, step):
             here = slice(low, min(low + step, block.n_int))
             _run_group(scan, plan, members, block, here, light)

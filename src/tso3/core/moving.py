@@ -27,6 +27,7 @@ __all__ = [
     "MOST_BELIEVED",
     "MovingProfile",
     "Prediction",
+    "believed",
     "moving_profile",
     "recompleted",
     "relative_light",
@@ -58,6 +59,8 @@ class Prediction:
         Steady noise; not finite where unknown.
     coefficients : ndarray of float64, shape (n_int, n_terms)
         Of every integration of the exposure.
+    errors : ndarray of float64, shape (n_int, n_terms)
+        Their errors.
     n_sample : int
         Integrations that the images were made from.
     """
@@ -66,6 +69,7 @@ class Prediction:
     images: NDArray[np.float32]
     noise: NDArray[np.float32]
     coefficients: NDArray[np.float64]
+    errors: NDArray[np.float64]
     n_sample: int
 
 
@@ -120,7 +124,8 @@ def moving_profile(
     Notes
     -----
     Where the reference image is not known, ``light`` and the background stand in for it before the derivatives are
-    taken, and learned terms are interpolated along the rows.
+    taken, and learned terms are interpolated along the rows. Coefficients are taken as far as they are known: see
+    `believed`.
     """
     low = max(int(plan.rows[0]) - _MARGIN, 0)
     high = min(int(plan.rows[-1]) + 1 + _MARGIN, len(reference))
@@ -146,7 +151,62 @@ def moving_profile(
     stack = np.array(terms, np.float32)
     stack[:, plan.aperture <= 0.0] = 0.0
     bright = _bright(plan, prediction, (plan.aperture * base).sum(axis=0))
-    return MovingProfile(stack, np.ascontiguousarray(prediction.coefficients[:, kept]), bright)
+    return MovingProfile(stack, np.ascontiguousarray(believed(prediction)[:, kept]), bright)
+
+
+def believed(prediction: Prediction) -> NDArray[np.float64]:
+    """
+    Return coefficients without the part of their scatter that is noise.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of an exposure.
+
+    Returns
+    -------
+    coefficients : ndarray, shape (n_int, n_terms)
+        Brightness and colour as they are. Of the others, over the brightness, the distance from the median of the
+        exposure is multiplied by 1 - e^2 / s^2, with e^2 the median of the squared errors and s the robust scatter
+        (1.4826 times the median absolute deviation); by 0 where that is negative. So the noise of a motion that is not
+        seen moves no spectrum. The image of a learned component is a weighted sum of noisy integrations with weights
+        whose squares sum to 1, so of its mean square over the noise, m, one is noise: its coefficients are multiplied
+        by 1 - 1 / m as well.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.moving import Prediction, believed
+    >>> image = np.ones((2, 1, 1), np.float32)
+    >>> coefficients = np.array([[1.0, -1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> errors = np.full((3, 2), 1.4826 / np.sqrt(2.0))
+    >>> found = believed(Prediction(("brightness", "shift_y"), image, image[0], coefficients, errors, 3))
+    >>> found.round(6).tolist()
+    [[1.0, -0.5], [1.0, 0.0], [1.0, 0.5]]
+    """
+    coefficients = prediction.coefficients.copy()
+    brightness = np.where(coefficients[:, 0] > 0.0, coefficients[:, 0], 1.0)
+    for k, name in enumerate(prediction.names):
+        if name in ("brightness", "background") or name.startswith("colour_"):
+            continue
+        values = coefficients[:, k] / brightness
+        middle = float(np.median(values))
+        scatter2 = (1.4826 * float(np.median(np.abs(values - middle)))) ** 2
+        noise = prediction.errors[:, k] / brightness
+        noise = noise[np.isfinite(noise)]
+        kept = max(1.0 - float(np.median(noise**2)) / scatter2, 0.0) if scatter2 > 0.0 and noise.size else 0.0
+        if name.startswith("learned_"):
+            kept *= _learned_share(prediction, k)
+        coefficients[:, k] = (middle + kept * (values - middle)) * brightness
+    return coefficients
+
+
+def _learned_share(prediction: Prediction, k: int) -> float:
+    """Return how much of the image of a learned component is not noise."""
+    image, noise = prediction.images[k].astype(np.float64), prediction.noise
+    known = np.isfinite(noise) & (noise > 0.0) & (image != 0.0)
+    mean = float(np.mean((image[known] / noise[known]) ** 2)) if known.any() else 0.0
+    return max(1.0 - 1.0 / mean, 0.0) if mean > 0.0 else 0.0
 
 
 def _bright(plan: BoxPlan, prediction: Prediction, light: NDArray[np.float64]) -> NDArray[np.bool_]:

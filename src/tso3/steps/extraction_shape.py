@@ -227,7 +227,8 @@ def moving(known: Knowledge, box: BoxPlan, shape: Steady) -> MovingProfile | Non
     images, noise = template.images, template.noise
     if shape.turned:
         images, noise = images.swapaxes(1, 2), noise.T
-    prediction = Prediction(template.names, images, noise, known.judge.coefficients, shape.n_sample)
+    judge = known.judge
+    prediction = Prediction(template.names, images, noise, judge.coefficients, judge.errors, shape.n_sample)
     return moving_profile(box, prediction, shape.reference, shape.background, shape.light)
 
 

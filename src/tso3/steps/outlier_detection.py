@@ -45,12 +45,15 @@ class TemplateJudge:
         exceeds what is usual in the exposure.
     noise : ndarray of float32, shape (ny, nx)
         Steady noise; infinite where it is unknown, so that nothing is flagged there.
+    errors : ndarray of float64, shape (n_int, n_terms)
+        Of ``coefficients``.
     """
 
     template: Template
     coefficients: NDArray[np.float64]
     stretch: NDArray[np.float32]
     noise: NDArray[np.float32]
+    errors: NDArray[np.float64]
 
 
 def judged(plan: OutlierPlan, template: Template, fit: TemplateFit) -> OutlierPlan:
@@ -75,7 +78,7 @@ def judged(plan: OutlierPlan, template: Template, fit: TemplateFit) -> OutlierPl
     brightness = np.sqrt(np.maximum(fit.coefficients[:, :1], 1.0))
     stretch = brightness * np.where(excess > _NOTICED, excess, 1.0)
     noise = np.where(np.isfinite(template.noise), template.noise, np.float32(np.inf))
-    return replace(plan, judge=TemplateJudge(template, fit.coefficients, stretch.astype(np.float32), noise))
+    return replace(plan, judge=TemplateJudge(template, fit.coefficients, stretch.astype(np.float32), noise, fit.errors))
 
 
 @dataclass(frozen=True)

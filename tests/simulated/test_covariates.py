@@ -12,7 +12,7 @@ from tso3.core.light_noise import noise_measures
 from tso3.simulate import simulate
 
 SCENES = {
-    "spectrum": ("NRS_BRIGHTOBJ", {"configuration": "G395H", "n_int": 50, "detectors": ["NRS1"], "jitter": 0.005}),
+    "spectrum": ("NRS_BRIGHTOBJ", {"configuration": "G395H", "n_int": 40, "detectors": ["NRS1"], "jitter": 0.005}),
     "image": ("NRC_TSIMAGE", {"configuration": "F210M", "n_int": 120, "jitter": 0.015, "one_over_f": 0.0}),
 }
 PEACE = {"seed": 7, "drift": 0.01}
@@ -90,8 +90,14 @@ def test_the_table_is_the_same_on_a_cluster_and_in_blocks(visit, tmp_path):
     assert texts[0] == texts[1]
 
 
-def test_rows_flags_and_missing_light_are_those_of_the_run(visit, tmp_path):
-    result = run(visit, tmp_path)
+@pytest.fixture(scope="module")
+def reduced(visit, tmp_path_factory):
+    """The visit in the default preset."""
+    return run(visit, tmp_path_factory.mktemp("reduced"))
+
+
+def test_rows_flags_and_missing_light_are_those_of_the_run(reduced):
+    result = reduced
     table, light = result.covariates, result.white_light
     assert table["int_num"].tolist() == list(range(1, 46))
     np.testing.assert_array_equal(table["BJD_TDB_NRS1"], light["BJD_TDB_NRS1"])
@@ -126,8 +132,8 @@ def test_the_archive_preset_makes_no_table(visit, tmp_path):
         _ = result.covariates
 
 
-def test_noise_is_in_the_result_and_in_the_product(visit, tmp_path):
-    result = run(visit, tmp_path)
+def test_noise_is_in_the_result_and_in_the_product(reduced):
+    result = reduced
     table = QTable.read(result.products["whtlt"][0], format="ascii.ecsv")
     flux = np.asarray(table["whitelight_flux_NRS1"].value)
     expected = noise_measures(flux, np.asarray(table["photon_limit_NRS1"].value) ** 2)

@@ -7,7 +7,7 @@ import tso3
 from tso3.simulate import simulate
 
 N_INT = 60
-N_SEED = 6
+N_SEED = 4
 CURVES = {
     "whitelight_flux": ("whitelight_flux_error", "photon_limit"),
     "whitelight_normalized": ("whitelight_normalized_error", "whitelight_normalized_limit"),

@@ -17,7 +17,7 @@ from tso3.lane import Lane, mean
 from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Part, PartResult, Recipe, Segments, reduce_part
 from tso3.result import Circle
-from tso3.steps import tso_photometry
+from tso3.steps import residual_background, tso_photometry
 from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
 
 __all__ = ["ImagingLane", "ImagingRecipe"]
@@ -32,9 +32,12 @@ class ImagingRecipe(Recipe):
     ----------
     plan : PhotometryPlan or None
         Of the exposure; None if nothing is measured. While it is not ready, sources are only located.
+    background : BackgroundPlan or None
+        How the residual background is removed before.
     """
 
     plan: tso_photometry.PhotometryPlan | None = None
+    background: residual_background.BackgroundPlan | None = None
 
     @property
     def keep_err(self) -> bool:
@@ -48,6 +51,7 @@ class ImagingRecipe(Recipe):
     def consume(self, block: Block, gathered: Measured, rows: Any) -> None:
         """Measure one block, or locate the source in it."""
         if self.plan is not None:
+            residual_background.run(self.background, block)
             measure = tso_photometry.run if self.plan.ready else tso_photometry.locate
             gathered.parts[block.start] = measure(self.plan, block)
 
@@ -93,6 +97,7 @@ class ImagingLane(Lane):
         if choose:
             parameters = parameters.model_copy(update={"radius": None})
         plan = tso_photometry.prepare(self.exposure, self.references, parameters, self.model)
+        self.recipe = self._with_background(reader, plan)
         while not plan.ready:
             plan = tso_photometry.settle(plan, self._located(replace(self.recipe, plan=plan)))
         if choose:
@@ -101,6 +106,19 @@ class ImagingLane(Lane):
             self.radius = settle_radius(self, plan)
             plan = with_radius(plan, self.radius)
         self.recipe = replace(self.recipe, plan=plan)
+
+    def _with_background(self, reader: Reader, plan: tso_photometry.PhotometryPlan) -> ImagingRecipe:
+        """Return the recipe that removes the residual background, if it is to be."""
+        exposure, parameters = self.exposure, self.setting.parameters.residual_background
+        if parameters.background == "none":
+            return self.recipe
+        x, y = plan.apertures[0]
+        rows, columns = np.ogrid[: exposure.ny, : exposure.nx]
+        inside = (columns - x) ** 2 + (rows - y) ** 2 < plan.radii.radius**2
+        later = plan.layout.subtract
+        background = residual_background.prepare(exposure, reader, parameters, self.outliers, inside, later)
+        fixed = self.fixed_bytes + residual_background.PLAN_BYTES * exposure.ny * exposure.nx
+        return replace(self.recipe, background=background, fixed_bytes=fixed)
 
     def _located(self, recipe: ImagingRecipe) -> list[tso_photometry.SourceTrack]:
         """Return where the source is in every integration, in the order of the exposure."""

@@ -19,6 +19,7 @@ __all__ = [
     "OutlierDetection",
     "Parameters",
     "PixelReplace",
+    "ResidualBackground",
     "StepParameters",
     "Survey",
     "TsoPhotometry",
@@ -130,6 +131,16 @@ class OutlierDetection(StepParameters):
     """Write the median of each segment as *_median.fits."""
 
 
+class ResidualBackground(StepParameters):
+    """Removal of what 1/f noise and a changing background leave, before photometry and extraction."""
+
+    background: Literal["none", "region", "column", "row"] = "none"
+    """Level that is subtracted from every integration, measured away from the star as what the template of outlier
+    detection leaves: none, one for the whole frame, one for each column or each row of the detector."""
+    threshold: float = Field(30.0, ge=0, json_schema_extra={"unit": "noise"})
+    """Light of the star, over the noise of a pixel, above which a pixel does not tell the level of its line."""
+
+
 class TsoPhotometry(StepParameters):
     """Aperture photometry of every integration."""
 
@@ -151,6 +162,9 @@ class TsoPhotometry(StepParameters):
     WLP8 in SUB64P, where the whole array is summed (the archive)."""
     reference_pixels: Literal["skip", "use"] = "skip"
     """Reference pixels, which see no light, in annulus and boxes: left out, or used like others (the archive)."""
+    annulus_clip: float = Field(0.0, ge=0, json_schema_extra={"unit": "sigma"})
+    """Pixels of the annulus farther from its median than so many robust standard deviations are left out of its mean;
+    0: none is, for outliers are flagged before."""
     centroid_source: bool = True
     """Measure the centroid and the Gaussian widths of every integration; else the planned position is used."""
     search_box_width: int | None = Field(None, ge=3, json_schema_extra={"unit": "pixel"})
@@ -356,6 +370,8 @@ class Parameters(StepParameters):
     """Survey pass and exposure model."""
     outlier_detection: OutlierDetection = OutlierDetection()
     """Second-pass outlier detection."""
+    residual_background: ResidualBackground = ResidualBackground()
+    """Removal of what is left of 1/f noise and background."""
     tso_photometry: TsoPhotometry = TsoPhotometry()
     """Aperture photometry."""
     pixel_replace: PixelReplace = PixelReplace()

@@ -18,7 +18,7 @@ from tso3.lane import Lane, mean
 from tso3.parameters import Extract1D
 from tso3.recipe import Recipe, Rows, Segments
 from tso3.result import ExposureSummary
-from tso3.steps import extract_1d, extraction_shape, pixel_replace, soss_frames, white_light
+from tso3.steps import extract_1d, extraction_shape, pixel_replace, residual_background, soss_frames, white_light
 from tso3.steps.known_outliers import OutlierNotes
 from tso3.steps.white_light_normalized import baseline_integrations, steady_light
 from tso3.stream import ExposureStream
@@ -45,6 +45,8 @@ class SpectralRecipe(Recipe):
         How bad pixels are replaced before.
     frames : SossFrames or None
         What is done to the images of SOSS.
+    background : BackgroundPlan or None
+        How the residual background is removed before all this.
     curves : tuple of WhiteLightCurve
         One for each of ``plans``.
     boxes : tuple of WhiteLightCurve
@@ -54,6 +56,7 @@ class SpectralRecipe(Recipe):
     plans: tuple[extract_1d.Extract1DPlan, ...] = ()
     replacement: pixel_replace.PixelReplacePlan | None = None
     frames: soss_frames.SossFrames | None = None
+    background: residual_background.BackgroundPlan | None = None
     curves: tuple[white_light.WhiteLightCurve, ...] = ()
     boxes: tuple[white_light.WhiteLightCurve, ...] = ()
 
@@ -67,7 +70,7 @@ class SpectralRecipe(Recipe):
         """Rows of the apertures and the backgrounds."""
         if not self.plans:
             return slice(0, 0)
-        if self.replacement is not None:
+        if self.replacement is not None or self.background is not None:
             return slice(0, self.exposure.ny)
         if self.frames is not None:
             return self.frames.rows
@@ -88,8 +91,9 @@ class SpectralRecipe(Recipe):
         return Curves(self.curves, segments, self.boxes)
 
     def consume(self, block: Block, gathered: Curves, rows: Rows | None) -> None:
-        """Replace bad pixels if asked to, extract one block, write its rows, and add it to the light curves."""
+        """Remove residual background and replace bad pixels if asked to, extract one block, write, and add it up."""
         if self.plans:
+            residual_background.run(self.background, block)
             block = self.replaced(block)
         if self.frames is not None:
             block = soss_frames.run(self.frames, block)
@@ -177,6 +181,7 @@ class SpectralLane(Lane):
             plans = self.extraction(parameters.extract_1d, self.knowledge(reader))
         self.recipe = recipe = replace(self.recipe, plans=plans, replacement=self.replacement(plans))
         self.recipe = recipe = self.with_frames(recipe, reader)
+        self.recipe = recipe = replace(recipe, **self._background(reader, plans))
         if any(plan.needs_first for plan in plans):
             stream = recipe.stream(reader)
             starts = enumerate(start for start, _ in self.exposure.segment_bounds)
@@ -228,6 +233,23 @@ class SpectralLane(Lane):
     def replacement(self, plans: Sequence[extract_1d.Extract1DPlan]) -> pixel_replace.PixelReplacePlan | None:
         """Return how bad pixels are replaced before extraction."""
         return pixel_replace.prepare(self.exposure, self.setting.parameters.pixel_replace, self.model, plans)
+
+    def _background(self, reader: Reader, plans: tuple[extract_1d.Extract1DPlan, ...]) -> dict[str, Any]:
+        """Return the parts of the recipe that remove the residual background."""
+        parameters = self.setting.parameters.residual_background
+        if parameters.background == "none" or not plans:
+            return {}
+        if self.recipe.frames is not None:
+            raise ParameterError(
+                "cannot be removed from images that soss_infill, soss_background or soss_variance change as the archive"
+                " does; set these to their defaults, or background = none",
+                "residual_background.background",
+            )
+        weights = np.maximum.reduce([_aperture(plan, self.exposure.ny, self.exposure.nx) for plan in plans])
+        later = all(bool(plan.box.background.any()) for plan in plans)
+        plan = residual_background.prepare(self.exposure, reader, parameters, self.outliers, weights, later)
+        fixed = self.recipe.fixed_bytes + residual_background.PLAN_BYTES * self.exposure.ny * self.exposure.nx
+        return {"background": plan, "fixed_bytes": fixed}
 
     @property
     def plans(self) -> tuple[extract_1d.Extract1DPlan, ...]:
@@ -304,10 +326,7 @@ class SpectralLane(Lane):
         weights: dict[str, NDArray[np.float32]] = {}
         several_orders = len({plan.header.spectral_order for plan in self.plans}) > 1
         for plan in self.plans:
-            box = plan.box
-            whole = np.zeros((self.exposure.ny, self.exposure.nx), np.float32)
-            turned = whole.T if plan.turned else whole
-            turned[box.rows, box.start : box.start + box.npixels.size] = box.aperture
+            whole = _aperture(plan, self.exposure.ny, self.exposure.nx)
             header = plan.header
             name = f"order {header.spectral_order}" if several_orders else header.slit_name or "aperture"
             weights[name if len(self.plans) > 1 else "aperture"] = whole
@@ -342,3 +361,11 @@ class SpectralLane(Lane):
         if not self.recipe.boxes:
             return summary
         return replace(summary, box_scatter_ppm=1e6 * point_to_point(self.recipe.boxes[self._shown].flux))
+
+
+def _aperture(plan: extract_1d.Extract1DPlan, ny: int, nx: int) -> NDArray[np.float32]:
+    """Return the weights of an aperture in the frame of the detector."""
+    whole = np.zeros((ny, nx), np.float32)
+    turned = whole.T if plan.turned else whole
+    turned[plan.box.rows, plan.box.start : plan.box.start + plan.box.npixels.size] = plan.box.aperture
+    return whole

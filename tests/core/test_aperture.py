@@ -100,7 +100,8 @@ def test_completed_pixel_restores_the_sum(holes):
     assert result.net_aperture_sum[0] == pytest.approx(full.net_aperture_sum[0], rel=2e-3)
     assert result.aperture_sum[0] == pytest.approx(full.aperture_sum[0], rel=2e-3)
     assert result.aperture_bkg[0] == pytest.approx(full.aperture_bkg[0], rel=1e-6)
-    assert result.quality[0] == PhotometryQuality.COMPLETED
+    much = PhotometryQuality.MUCH_MISSING if result.missing_fraction[0] > 0.1 else 0
+    assert result.quality[0] == PhotometryQuality.COMPLETED | much
     gain = 1 / (1 - result.missing_fraction[0])
     assert result.net_aperture_sum_err[0] > full.net_aperture_sum_err[0] * min(gain, 1.5) * 0.8
     assert result.photon_limit[0] <= result.net_aperture_sum_err_temporal[0]
@@ -259,3 +260,55 @@ def test_a_whole_array_without_valid_pixels_is_nan():
     assert photometry.aperture_sum[0] == pytest.approx(243.0)
     assert np.isnan(photometry.aperture_sum[1])
     assert photometry.quality[1] & PhotometryQuality.NOT_MEASURED
+
+
+def slow_bounds(values, clip):
+    """Least and largest value that iterative clipping leaves."""
+    kept = np.sort(values)
+    for _ in range(10):
+        middle = np.median(kept)
+        near = kept[np.abs(kept - middle) <= clip * 1.482602218505602 * np.median(np.abs(kept - middle))]
+        if len(near) == len(kept):
+            break
+        kept = near
+    return kept.min(), kept.max()
+
+
+@pytest.mark.parametrize("clip", [2.0, 3.0, 5.0])
+def test_the_annulus_is_clipped(clip):
+    rng = np.random.default_rng(3)
+    data = rng.normal(5.0, 1.0, (3, 25, 25)).astype(np.float32)
+    data[1, 12, 17] = 400.0  # another star
+    x, y = np.full(3, 12.3), np.full(3, 11.8)
+    plain, clipped = (sum_apertures(Images.of(data, np.ones_like(data)), x, y, RADII, rule)
+                      for rule in (DROP, DROP._replace(clip=clip)))  # fmt: skip
+    np.testing.assert_array_equal(plain.aperture_sum, clipped.aperture_sum)
+    for i in range(3):
+        one = Images.of(data[i : i + 1], np.ones_like(data[:1]))
+        within = np.full(data.shape[1:], np.nan, np.float32)
+        touched = [
+            (q, p)
+            for q, p in np.ndindex(25, 25)
+            if sum_apertures(
+                Images.of(np.where(np.indices((25, 25))[0] * 25 + np.indices((25, 25))[1] == q * 25 + p, 1.0, np.nan)
+                          .astype(np.float32)[None], np.ones_like(data[:1])), x[:1], y[:1], RADII, DROP
+            ).annulus_sum[0] > 0
+        ]  # fmt: skip
+        low, high = slow_bounds(np.array([data[i][at] for at in touched]), clip)
+        for at in touched:
+            within[at] = data[i][at] if low <= data[i][at] <= high else np.nan
+        expected = sum_apertures(Images.of(within[None], one.err), x[:1], y[:1], RADII, DROP)
+        assert clipped.annulus_sum[i] == pytest.approx(expected.annulus_sum[0], rel=1e-12)
+    assert clipped.annulus_sum[1] < plain.annulus_sum[1] - 300.0
+
+
+def test_parts_of_the_error_make_up_the_whole():
+    data = star(flux=730.0)
+    err = np.full_like(data, 3.0)
+    images = Images.of(data, err, np.full_like(data, 5.0), np.full_like(data, 4.0))
+    at = np.array([12.3]), np.array([11.8])
+    found = photometry_of(sum_apertures(images, *at, RADII, DROP), DROP)
+    parts = [getattr(found, f"net_aperture_sum_err_{name}")[0] for name in ("poisson", "rnoise", "background")]
+    assert np.hypot(np.hypot(*parts[:2]), parts[2]) == pytest.approx(found.net_aperture_sum_err_temporal[0])
+    assert parts[0] / parts[1] == pytest.approx(np.sqrt(5.0 / 4.0))
+    assert parts[2] == pytest.approx(found.annulus_mean_err[0] * found.aperture_bkg[0] / found.annulus_mean[0])

@@ -56,6 +56,16 @@ def test_depth_within_its_uncertainty(tmp_path, mode, configuration, n_int, frac
     )
 
 
+def test_a_weak_lens_of_eight_waves_is_centred(tmp_path):
+    visit = simulate("NRC_TSIMAGE", tmp_path, configuration="WLP8", subarray="SUB160P", n_int=4, seed=6)
+    table = run([visit.association], tmp_path / "out").white_light
+    place = np.load(next(iter(visit.truths.values())))["trace"]
+    for axis, at in zip("xy", place, strict=True):
+        assert np.abs(table[f"centroid_{axis}"].value - at).max() < 1.5
+        assert (table[f"centroid_{axis}_err"].value < 0.2).all()
+    assert np.isfinite(table["net_aperture_sum"].value).all()
+
+
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """One integration."""

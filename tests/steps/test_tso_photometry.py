@@ -168,7 +168,7 @@ def test_14_missing_pixels_dropped_or_completed(exposure):
     assert dropped["quality"][4] & Q.INCOMPLETE
     assert completed["net_aperture_sum"][4] == pytest.approx(full[4], rel=0.01)
     assert completed["net_aperture_sum"][9] == pytest.approx(full[9], rel=0.03)
-    assert completed["quality"][4] == Q.COMPLETED
+    assert completed["quality"][4] == Q.COMPLETED | Q.MUCH_MISSING
     assert completed["net_aperture_sum_err_temporal"][9] > 1.1 * completed["photon_limit"][9]
     assert np.isnan(completed["net_aperture_sum"][10])
     assert completed["quality"][10] & Q.NOT_MEASURED
@@ -350,7 +350,7 @@ def test_reference_pixels_count_nowhere(exposure):
             hdus["DQ"].data[:, :, 12:14] = 1 << 31
     stack[0][:, :, 12:14] = 1e4
     skipped = measure(made, stack, survey(stack), centroid_source=False)
-    used = measure(made, stack, survey(stack), centroid_source=False, reference_pixels="use")
+    used = measure(made, stack, survey(stack), centroid_source=False, reference_pixels="use", annulus_clip=0.0)
     assert skipped["annulus_mean"].max() < 50 * JY
     assert used["annulus_mean"].min() > 500 * JY
 
@@ -402,3 +402,23 @@ def test_catalogues_of_segments(exposure):
     assert [stem for stem, _ in catalogues] == [s.stem for s in made.segments]
     assert [len(part) for _, part in catalogues] == [6, 6]
     np.testing.assert_array_equal(catalogues[1][1]["int_num"], np.arange(7, 13))
+
+
+def test_errors_of_the_centroid_are_its_scatter(exposure):
+    tables = [measure(exposure(), scene(12, seed=seed)) for seed in range(8)]
+    for axis in "xy":
+        scatter = np.std(np.concatenate([table[f"centroid_{axis}"] for table in tables]))
+        error = np.median(np.concatenate([table[f"centroid_{axis}_err"] for table in tables]))
+        assert scatter == pytest.approx(error, rel=0.25)
+
+
+def test_saturated_pixels_in_the_aperture_are_told(exposure):
+    made, stack = exposure(), scene(12)
+    dq = np.zeros(stack[0].shape, np.uint32)
+    dq[2, 15, 16] = dq[5, 0, 0] = 2
+    model = survey(stack)
+    plan = tso_photometry.prepare(made, NO_REFERENCES, TsoPhotometry(), model)
+    data, err, poisson, rnoise = (plane[:6] for plane in stack)
+    block = Block(0, data, err, dq[:6], np.isnan(data), poisson, rnoise, None)
+    quality = tso_photometry.run(plan, block).photometry.quality
+    assert np.flatnonzero(quality & Q.SATURATED).tolist() == [2]

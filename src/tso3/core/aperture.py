@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tso3.core._annulus import Stack, annulus_bounds, beyond, clip_steady
 from tso3.core.images import Images
 from tso3.core.overlap import fill_circle
 
 __all__ = ["ApertureSums", "Photometry", "PhotometryQuality", "Radii", "Treatment", "photometry_of", "sum_apertures"]
 
-
-Stack: TypeAlias = tuple[
-    NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]
-]
-"""SCI, ERR, VAR_POISSON, VAR_RNOISE (empty where there is none) and the factor of the unit, for the compiled code."""
+_MUCH = 0.1
+"""Share of the light on bad pixels that a bit of the quality tells of."""
 
 
 class PhotometryQuality(IntFlag):
@@ -44,6 +42,10 @@ class PhotometryQuality(IntFlag):
     """The Gaussian could not be fitted, or a width ended at its bound: the light is no Gaussian."""
     PLANNED_POSITION = 256
     """No integration gave a position; the aperture sits where the telescope was to point."""
+    MUCH_MISSING = 512
+    """More than a tenth of the source's light fell on bad pixels."""
+    SATURATED = 1024
+    """A pixel that the aperture touches is SATURATED in a part of its ramp or in all of it."""
 
 
 class Radii(NamedTuple):
@@ -69,12 +71,17 @@ class Treatment(NamedTuple):
         Share of the light above which a sum is not completed but NaN.
     squared : bool
         Whether a pixel of weight w adds w^2 (else w) times its variance to that of a sum.
+    clip : float
+        Pixels of the annulus farther from its median than so many robust standard deviations are left out; 0: none is.
+        With a reference, those in which it is far from its median there are left out of all integrations, and those
+        that differ from it too much in one of this one.
     """
 
     reference: NDArray[np.float64] | None
     complete: bool
     max_missing: float
     squared: bool
+    clip: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ class ApertureSums:
         Bad pixels that it touches; pixels left out because the reference does not know them.
     clipped : ndarray
         1 where the aperture reaches beyond the array, else 0.
+    aperture_poisson, annulus_poisson : ndarray
+        The part of ``aperture_temporal`` and ``annulus_temporal`` that is Poisson noise.
     """
 
     aperture_sum: NDArray[np.float64]
@@ -118,6 +127,8 @@ class ApertureSums:
     n_bad: NDArray[np.float64]
     n_unknown: NDArray[np.float64]
     clipped: NDArray[np.float64]
+    aperture_poisson: NDArray[np.float64]
+    annulus_poisson: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -133,8 +144,10 @@ class Photometry:
         As the archive's columns of these names.
     net_aperture_sum_err_temporal : ndarray
         The part of the error that scatters in time: Poisson and read noise, those of the background included.
+    net_aperture_sum_err_poisson, net_aperture_sum_err_rnoise, net_aperture_sum_err_background : ndarray
+        Its parts: photons in the aperture, read noise in it, and both of the background that is subtracted.
     photon_limit : ndarray
-        The same for the aperture without bad pixels.
+        The error that scatters in time for the aperture without bad pixels.
     missing_fraction : ndarray
         Share of the source's light on bad pixels.
     n_pixels : ndarray of int64
@@ -154,6 +167,9 @@ class Photometry:
     net_aperture_sum: NDArray[np.float64]
     net_aperture_sum_err: NDArray[np.float64]
     net_aperture_sum_err_temporal: NDArray[np.float64]
+    net_aperture_sum_err_poisson: NDArray[np.float64]
+    net_aperture_sum_err_rnoise: NDArray[np.float64]
+    net_aperture_sum_err_background: NDArray[np.float64]
     photon_limit: NDArray[np.float64]
     missing_fraction: NDArray[np.float64]
     n_pixels: NDArray[np.int64]
@@ -199,7 +215,7 @@ def sum_apertures(
     n_int = images.data.shape[0]
     out = np.full((len(ApertureSums.__dataclass_fields__), n_int), np.nan)
     reference = np.full((1, 1), np.nan) if treatment.reference is None else treatment.reference
-    rule = (treatment.reference is not None, treatment.complete, treatment.squared)
+    rule = (treatment.reference is not None, treatment.complete, treatment.squared, treatment.clip)
     nothing = np.zeros((0, 0, 0), np.float32)
     poisson = nothing if images.var_poisson is None else images.var_poisson
     rnoise = nothing if images.var_rnoise is None else images.var_rnoise
@@ -263,12 +279,14 @@ def photometry_of(sums: ApertureSums, treatment: Treatment, *, subtract: bool = 
         total = net + bkg if treatment.complete else sums.aperture_sum
         whole = np.isnan(mean) & (sums.missing == 0.0)  # without a background, a sum that lacks nothing is a sum still
         total = np.where(whole, sums.aperture_sum, total)
+        of_background = gain**2 * used_area**2 * mean_temporal
         temporal = gain**2 * (sums.aperture_temporal + used_area**2 * mean_temporal)
         limit = gain * sums.aperture_temporal + area**2 * mean_temporal
         net_err = gain * np.sqrt(sums.aperture_variance + used_area**2 * mean_err**2)
     else:
         bkg = bkg_err = mean = mean_err = np.full(share.shape, np.nan)
         total = net = gain * sums.aperture_sum
+        of_background = np.zeros(share.shape)
         temporal, limit = gain**2 * sums.aperture_temporal, gain * sums.aperture_temporal
         net_err = gain * np.sqrt(sums.aperture_variance)
     return Photometry(
@@ -283,6 +301,9 @@ def photometry_of(sums: ApertureSums, treatment: Treatment, *, subtract: bool = 
         net_aperture_sum=net,
         net_aperture_sum_err=net_err,
         net_aperture_sum_err_temporal=np.sqrt(temporal),
+        net_aperture_sum_err_poisson=gain * np.sqrt(sums.aperture_poisson),
+        net_aperture_sum_err_rnoise=gain * np.sqrt(np.maximum(sums.aperture_temporal - sums.aperture_poisson, 0.0)),
+        net_aperture_sum_err_background=np.sqrt(of_background),
         photon_limit=np.sqrt(limit),
         missing_fraction=sums.missing,
         n_pixels=np.nan_to_num(sums.n_pixels).astype(np.int64),
@@ -303,6 +324,7 @@ def _quality(
     quality[short] |= flag.INCOMPLETE
     quality[~measured] |= flag.NOT_MEASURED
     quality[measured & (sums.clipped > 0)] |= flag.CLIPPED
+    quality[measured & (sums.missing > _MUCH)] |= flag.MUCH_MISSING
     quality[measured & ~np.isfinite(net)] |= flag.NO_BACKGROUND
     return quality
 
@@ -313,7 +335,7 @@ def _sum_block(
     centres: NDArray[np.float64],
     radii: Radii,
     reference: NDArray[np.float64],
-    rule: tuple[bool, bool, bool],
+    rule: tuple[bool, bool, bool, float],
     out: NDArray[np.float64],
 ) -> None:
     """Fill the rows of ``out``, in the order of the fields of `ApertureSums`, for all integrations."""
@@ -323,6 +345,7 @@ def _sum_block(
     rows = ny if 2 * reach + 3 > ny else int(2 * reach + 3)
     columns = nx if 2 * reach + 3 > nx else int(2 * reach + 3)
     weights = np.empty((4, rows, columns))
+    sample = np.empty(rows * columns if rule[3] > 0.0 else 0, np.float32)
     x, y = np.nan, np.nan
     low = high = left = right = 0
     for i in range(data.shape[0]):
@@ -333,8 +356,11 @@ def _sum_block(
             low, high = _span(y, reach, ny)
             left, right = _span(x, reach, nx)
             _fill_weights(x, y, radii, low, left, weights[:, : high - low, : right - left])
+            if rule[0] and rule[3] > 0.0:
+                clip_steady(reference, (low, left), weights[1, : high - low, : right - left], rule[3], sample)
         shares = weights[:, : high - low, : right - left]
-        _sum_image(stack, i, low, left, shares, reference, rule, out)
+        bounds = annulus_bounds(stack, i, (low, left, rule[3], rule[0]), shares[1], reference, sample)
+        _sum_image(stack, i, (low, left), shares, reference, rule, bounds, out)
         out[13, i] = 1.0 if _is_clipped(x, y, radii.radius, ny, nx) else 0.0
 
 
@@ -374,17 +400,18 @@ def _fill_weights(x: float, y: float, radii: Radii, low: int, left: int, weights
 def _sum_image(
     stack: Stack,
     i: int,
-    low: int,
-    left: int,
+    corner: tuple[int, int],
     weights: NDArray[np.float64],
     reference: NDArray[np.float64],
-    rule: tuple[bool, bool, bool],
+    rule: tuple[bool, bool, bool, float],
+    bounds: tuple[np.float32, np.float32],
     out: NDArray[np.float64],
 ) -> None:
     """Add up one integration."""
     data, err, poisson, rnoise, scale = stack
-    known, complete, squared = rule
-    sums = np.zeros((2, 4))  # of circle and annulus: flux, variance, variance in time, area
+    known, complete, squared, _ = rule
+    low, left = corner
+    sums = np.zeros((2, 5))  # of circle and annulus: flux, variance, variance in time, area, Poisson variance
     n_core = np.zeros(2)
     full = bad_area = light = bad_light = 0.0
     n_good = n_bad = n_unknown = 0
@@ -415,21 +442,26 @@ def _sum_image(
             if not good:
                 continue
             in_time = np.nan if poisson.size == 0 and rnoise.size == 0 else 0.0
+            photons = np.nan if poisson.size == 0 else np.float64(poisson[i, q, p]) * factor * factor
             if poisson.size > 0:
                 in_time += np.float64(poisson[i, q, p]) * factor * factor
             if rnoise.size > 0:
                 in_time += np.float64(rnoise[i, q, p]) * factor * factor
             for a in range(2):
                 w = share if a == 0 else weights[1, j, k]
+                if a == 1 and not (bounds[0] <= beyond(value, reference, q, p, known) <= bounds[1]):
+                    w = 0.0
                 if w > 0.0:
                     sums[a, 0] += w * value
                     sums[a, 1] += (w * w if squared else w) * np.float64(sigma) * sigma
                     sums[a, 2] += w * w * in_time
                     sums[a, 3] += w
+                    sums[a, 4] += w * w * photons
                     n_core[a] += weights[2 + a, j, k]
     for a in range(2):
         if sums[a, 3] > 0.0:
             out[a, i], out[2 + a, i], out[4 + a, i] = sums[a, 0], sums[a, 1], sums[a, 2]
+            out[14 + a, i] = sums[a, 4]
             if n_core[a] > 0.0:
                 out[6 + a, i] = sums[a, 3]
     out[8, i] = full

@@ -49,6 +49,8 @@ class Centroids:
         Median of the image outside the source, unit of the scaled images.
     total, error : ndarray, shape (n_int,)
         Sum of the box and its 1-sigma error, unit of the scaled images.
+    x_error, y_error : ndarray, shape (n_int,)
+        1-sigma errors of the position from those of the good pixels [pixel].
     n_bad : ndarray of int64, shape (n_int,)
         Bad pixels within the source radius of the centre of the box that nothing was put in place of.
     """
@@ -59,6 +61,8 @@ class Centroids:
     total: NDArray[np.float64]
     error: NDArray[np.float64]
     n_bad: NDArray[np.int64]
+    x_error: NDArray[np.float64]
+    y_error: NDArray[np.float64]
 
 
 def find_centroids(images: Images, box: Box, reference: NDArray[np.float64] | None = None) -> Centroids:
@@ -100,8 +104,9 @@ def find_centroids(images: Images, box: Box, reference: NDArray[np.float64] | No
     (4.25, 4.0)
     """
     n_int, ny, nx = images.data.shape
-    x_of, y_of, total, error = np.full((4, n_int), np.nan)
-    found = Centroids(x_of, y_of, np.full(n_int, np.nan, np.float32), total, error, np.zeros(n_int, np.int64))
+    x_of, y_of, total, error, x_error, y_error = np.full((6, n_int), np.nan)
+    background = np.full(n_int, np.nan, np.float32)
+    found = Centroids(x_of, y_of, background, total, error, np.zeros(n_int, np.int64), x_error, y_error)
     if not (0 <= box.x <= nx - 1 and 0 <= box.y <= ny - 1):
         return found
     y, x = np.ogrid[:ny, :nx]
@@ -115,7 +120,7 @@ def find_centroids(images: Images, box: Box, reference: NDArray[np.float64] | No
         window,
         np.ascontiguousarray(source[window[0] : window[1], window[2] : window[3]]),
         steady,
-        (found.x, found.y, found.background, found.total, found.error, found.n_bad),
+        (found.x, found.y, found.background, found.total, found.error, found.n_bad, x_error, y_error),
     )
     return found
 
@@ -200,6 +205,28 @@ def _centroid_block(
         x, y = moment_x / total + left, moment_y / total + low
         if 0.0 <= x < nx and 0.0 <= y < ny:
             out[0][i], out[1][i] = x, y
+            _errors_of_position((data[i], err[i], scale), (low, left), cut.shape, (x, y, total), (i, out[6], out[7]))
+
+
+@njit(cache=True, nogil=True)
+def _errors_of_position(
+    image: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    found: tuple[float, float, float],
+    out: tuple[int, NDArray[np.float64], NDArray[np.float64]],
+) -> None:
+    """Fill the errors of a centre of mass: of each good pixel its distance from the centre times its error."""
+    data, err, scale = image
+    x, y, total = found
+    in_x, in_y = 0.0, 0.0
+    for q in range(corner[0], corner[0] + size[0]):
+        for p in range(corner[1], corner[1] + size[1]):
+            sigma = np.float64(err[q, p] * scale[q, p])
+            if np.isfinite(data[q, p]) and np.isfinite(sigma):
+                in_x += ((p - x) * sigma) ** 2
+                in_y += ((q - y) * sigma) ** 2
+    out[1][out[0]], out[2][out[0]] = np.sqrt(in_x) / abs(total), np.sqrt(in_y) / abs(total)
 
 
 @njit(cache=True, nogil=True)

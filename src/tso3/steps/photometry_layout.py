@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tso3.io.references import References
     from tso3.parameters import TsoPhotometry
 
-__all__ = ["PhotometryLayout", "choose_layout", "without_reference_pixels"]
+__all__ = ["PhotometryLayout", "choose_layout", "saturated_apertures", "without_reference_pixels"]
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,44 @@ def without_reference_pixels(exposure: Exposure, unit: ImageUnit) -> ImageUnit:
     if not where.any():
         return unit
     return replace(unit, scale=np.where(where, np.float32(np.nan), unit.scale))
+
+
+def saturated_apertures(
+    dq: NDArray[np.uint32], x: NDArray[np.float64], y: NDArray[np.float64], radius: float
+) -> NDArray[np.bool_]:
+    """
+    Return in which integrations a pixel of the aperture is flagged SATURATED.
+
+    Parameters
+    ----------
+    dq : ndarray of uint32, shape (n_int, ny, nx)
+        Quality bits.
+    x, y : ndarray, shape (n_int,)
+        Centre of the aperture [pixel, 0-based]; NaN: nothing is.
+    radius : float
+        Its radius [pixel]; infinite for the whole array.
+
+    Returns
+    -------
+    saturated : ndarray of bool, shape (n_int,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.steps.photometry_layout import saturated_apertures
+    >>> dq = np.zeros((2, 5, 5), np.uint32)
+    >>> dq[1, 2, 3] = dq[0, 0, 0] = 2
+    >>> saturated_apertures(dq, np.full(2, 2.0), np.full(2, 2.0), 1.0).tolist()
+    [False, True]
+    """
+    from tso3.io.dqflags import pixel_flags
+
+    bit = np.uint32(pixel_flags()["SATURATED"])
+    i, row, column = np.nonzero(dq & bit)
+    near = np.hypot(column - x[i], row - y[i]) < radius + 0.5
+    result = np.zeros(len(dq), np.bool_)
+    result[i[near]] = True
+    return result
 
 
 def _reference_pixels(exposure: Exposure) -> NDArray[np.bool_]:

@@ -31,6 +31,8 @@ class SourceTrack:
     ----------
     x, y : ndarray
         Centroid [pixel, 0-based].
+    x_err, y_err : ndarray
+        Its 1-sigma errors [pixel].
     width_x, width_y : ndarray
         Standard deviations of the Gaussian [pixel].
     flux : ndarray
@@ -41,6 +43,8 @@ class SourceTrack:
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    x_err: NDArray[np.float64]
+    y_err: NDArray[np.float64]
     width_x: NDArray[np.float64]
     width_y: NDArray[np.float64]
     flux: NDArray[np.float64]

@@ -114,10 +114,17 @@ def photometry_table(plan: PhotometryPlan, part: PhotometryPart, times: IntTimes
     if part.track is not None:
         track = part.track
         columns += [Column("centroid_x", track.x, "pix"), Column("centroid_y", track.y, "pix")]
+        errors = [Column("centroid_x_err", track.x_err, "pix"), Column("centroid_y_err", track.y_err, "pix")]
         columns += [Column("psf_width_x", track.width_x, "pix"), Column("psf_width_y", track.width_y, "pix")]
         columns += [Column("psf_flux", track.flux, unit)]
+    else:
+        errors = []
     columns += [
+        *errors,
         Column("net_aperture_sum_err_temporal", result.net_aperture_sum_err_temporal, unit),
+        Column("net_aperture_sum_err_poisson", result.net_aperture_sum_err_poisson, unit),
+        Column("net_aperture_sum_err_rnoise", result.net_aperture_sum_err_rnoise, unit),
+        Column("net_aperture_sum_err_background", result.net_aperture_sum_err_background, unit),
         Column("photon_limit", result.photon_limit, unit),
         Column("missing_fraction", result.missing_fraction),
         Column("n_pixels", result.n_pixels),
@@ -232,7 +239,16 @@ def segment_catalogues(table: PhotometryTable, exposure: Exposure) -> list[tuple
     ]
 
 
-_OURS = ("sizes_source", "centroid_span", "error_weights", "psf_fit", "missing", "bjd_tdb_offset", "quality_bits")
+_OURS = (
+    "sizes_source",
+    "centroid_span",
+    "error_weights",
+    "psf_fit",
+    "missing",
+    "annulus_clip",
+    "bjd_tdb_offset",
+    "quality_bits",
+)
 
 
 def _values(column: Column | None, n_int: int) -> NDArray[Any]:
@@ -266,6 +282,7 @@ def _meta(plan: PhotometryPlan) -> dict[str, Any]:
         "error_weights": "squared" if plan.treatment.squared else "linear",
         "psf_fit": p.psf_fit,
         "missing": "complete" if plan.treatment.complete else "drop",
+        "annulus_clip": p.annulus_clip,
         "bjd_tdb_offset": "BJD_TDB holds BJD - 2400000.5",
         "quality_bits": {int(bit): str(bit.name).lower() for bit in PhotometryQuality},
     }

@@ -24,7 +24,7 @@ from tso3.core.centroid import Box, Centroids, find_centroids, median_position
 from tso3.core.gaussian import FIT_METHODS, FWHM_TO_SIGMA, GaussianFits, fit_gaussians
 from tso3.core.images import Images
 from tso3.errors import InputError, Tso3Warning
-from tso3.steps.photometry_layout import choose_layout, without_reference_pixels
+from tso3.steps.photometry_layout import choose_layout, saturated_apertures, without_reference_pixels
 from tso3.steps.photometry_records import (
     PhotometryPart,
     PhotometryPlan,
@@ -125,7 +125,7 @@ def prepare(
         boxes=(Box(*planned, layout.search, layout.sizes.radius_inner),) * len(spans),
         apertures=(planned,) * len(spans),
         unplaced=(False,) * len(spans),
-        treatment=Treatment(None, False, parameters.max_missing, _squared(parameters)),
+        treatment=Treatment(None, False, parameters.max_missing, _squared(parameters), parameters.annulus_clip),
         passes=2 if layout.centroids else 0,
     )
     if model is None:
@@ -166,9 +166,14 @@ def _steady_source(plan: PhotometryPlan, model: ExposureModel) -> NDArray[np.flo
     if not plan.layout.subtract:
         return scaled
     x, y = plan.apertures[0]
-    sums = sum_apertures(images, np.array([x]), np.array([y]), plan.radii, Treatment(None, False, 1.0, True))
+    sums = sum_apertures(images, np.array([x]), np.array([y]), plan.radii, _steady_rule(plan))
     mean = sums.annulus_sum[0] / sums.annulus_area[0]
     return scaled - mean if np.isfinite(mean) else scaled
+
+
+def _steady_rule(plan: PhotometryPlan) -> Treatment:
+    """Return the treatment of the reference image."""
+    return Treatment(None, False, 1.0, True, plan.parameters.annulus_clip)
 
 
 def locate(plan: PhotometryPlan, block: Block) -> SourceTrack:
@@ -244,7 +249,12 @@ def run(plan: PhotometryPlan, block: Block) -> PhotometryPart:
     if not plan.ready:
         raise ValueError("the position of the aperture is not known yet; locate all blocks and settle first")
     images = _images(plan, block)
-    return joined_parts([_run_piece(plan, images, block.start, piece, k) for k, piece in _pieces(plan, block)])
+    parts = joined_parts([_run_piece(plan, images, block.start, piece, k) for k, piece in _pieces(plan, block)])
+    if block.dq is None:
+        return parts
+    saturated = saturated_apertures(block.dq, parts.x, parts.y, plan.radii.radius)
+    quality = parts.photometry.quality | np.where(saturated, PhotometryQuality.SATURATED, 0)
+    return replace(parts, photometry=replace(parts.photometry, quality=quality))
 
 
 def _run_piece(plan: PhotometryPlan, images: Images, start: int, piece: slice, k: int) -> PhotometryPart:
@@ -309,7 +319,7 @@ def _measure(plan: PhotometryPlan, images: Images, start: int, piece: slice, k: 
     if plan.unplaced[k]:
         nothing = np.full(n_int, np.nan)
         flag = int(PhotometryQuality.NO_CENTROID | PhotometryQuality.NO_FIT)
-        return SourceTrack(nothing, nothing, nothing, nothing, nothing, np.full(n_int, flag, np.int64))
+        return SourceTrack(*(nothing,) * 7, np.full(n_int, flag, np.int64))
     steady = plan.treatment.reference if plan.treatment.complete else None
     found = find_centroids(images, plan.boxes[k], steady)
     if plan.passes > 1:
@@ -318,7 +328,9 @@ def _measure(plan: PhotometryPlan, images: Images, start: int, piece: slice, k: 
     else:
         method = FIT_METHODS[plan.parameters.psf_fit]
         fits = fit_gaussians(images, found.background, found.x, found.y, plan.layout.fit, method)
-    return SourceTrack(found.x, found.y, fits.width_x, fits.width_y, fits.flux, _position_quality(plan, found, fits))
+    errors = found.x_error, found.y_error
+    quality = _position_quality(plan, found, fits)
+    return SourceTrack(found.x, found.y, *errors, fits.width_x, fits.width_y, fits.flux, quality)
 
 
 def _position_quality(plan: PhotometryPlan, found: Centroids, fits: GaussianFits) -> NDArray[np.int64]:

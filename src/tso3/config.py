@@ -313,10 +313,12 @@ def _explained(error: ValidationError, source: Mapping[tuple[str, str], str]) ->
         allowed = fault["msg"].replace("Input should be", "must be").replace("Value error, ", "")
         if "parsing" in fault["type"]:
             allowed = allowed.partition(",")[0]
+        if location in lines:  # the other kinds of value that the parameter may have
+            lines[location] += f" or {allowed.removeprefix('must be ')}"
+            continue
         where = source.get((step, name))
         start = f"{step}.{name} = {_shown(fault['input'])}" if name else f"{step}"
-        text = f"{start}: {allowed}"
-        lines.setdefault(location, text if where is None else f"{where}: {text}")
+        lines[location] = f"{start}: {allowed}" if where is None else f"{where}: {start}: {allowed}"
     return list(lines.values())
 
 

@@ -87,6 +87,7 @@ def test_the_identifier_of_the_association_is_in_a_name_once(tmp_path, make_spec
         "jw01366003001_04101_00001-seg002_nrs1_o003_crfints.fits",
         "jw01366-o003_t001_x1dints.fits",
         "jw01366-o003_t001_whtlt.ecsv",
+        "jw01366-o003_t001_qa.ecsv",
     ]
     assert {path.parent for paths in result.products.values() for path in paths} == {out}
     again = associate(out, result.products["crfints"])

@@ -75,7 +75,7 @@ class Troubles:
     --------
     >>> from tso3.simulate.troubles import Troubles
     >>> Troubles(flare=0.2).variation(4).round(3).tolist()
-    [1.0, 1.0, 1.0, 1.029]
+    [1.0, 1.0, 1.0, 1.034]
     """
 
     stripes: str | None = None

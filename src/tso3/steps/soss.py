@@ -104,14 +104,11 @@ def soss_setups(
         if trace.order == 3 and (exposure.subarray == SHORT or not parameters.soss_order_3):
             continue
         whole = exposure.subarray == SHORT and trace.order == 2 and parameters.soss_substrip96 == "all"
-        whole = whole and width is None
-        weights = (
-            np.zeros(shape)
-            if whole
-            else box_weights(trace.trace, parameters.soss_width if width is None else width, shape)
-        )
-        if whole:
+        if whole and asked is None:
+            weights = np.zeros(shape)
             weights[:, : trace.n_wave] = 1.0
+        else:
+            weights = box_weights(trace.trace, width, shape)
         weights[dark] = 0.0
         wavelength = np.full(exposure.nx, np.nan)
         wavelength[: trace.n_wave] = trace.wavelength

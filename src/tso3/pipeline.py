@@ -228,7 +228,8 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
             table.meta["extract_width"] = widths
         name = f"{setting.observation.product_name}_whtlt.ecsv"
         products["whtlt"] = [_write_table(setting, name, table)]
-    return lanes, products | _channels(setting, path) | _covariates(setting, lanes), table
+    products |= _covariates(setting, lanes)
+    return lanes, products | _channels(setting, path), table
 
 
 def _reduce_tables(setting: Setting) -> Reduced:

@@ -98,8 +98,8 @@ def _radii(plan: tso_photometry.PhotometryPlan, sizes: tuple[float, ...]) -> tup
         return default_radii(plan.layout.sizes.radius, inner)
     if max(sizes) > inner:
         raise ParameterError(
-            f"{max(sizes):g} pixels reach into the annulus, which begins at {inner:g}; give smaller radii, or another"
-            " annulus",
+            f"{max(sizes):g} pixels reach into the annulus, which begins at {inner:g}; give smaller radii, or"
+            " another annulus with --annulus INNER:OUTER",
             "radius",
         )
     return sizes

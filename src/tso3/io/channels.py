@@ -151,7 +151,7 @@ class ChannelsWriter:
         values : ndarray, shape (n, n_channel)
             Theirs.
         """
-        if rows.size and rows[-1] - rows[0] == rows.size - 1:
+        if rows.size and (np.diff(rows) == 1).all():
             self._file.put(name, values, int(rows[0]), first)
             return
         for row, line in zip(rows, values, strict=True):

@@ -169,7 +169,7 @@ def _subtract(
 
 def _floor(image: NDArray[np.float32], noise: NDArray[np.float32]) -> float:
     """Return the level of the darkest quarter of an image: what is not the star's light."""
-    known = image[np.isfinite(noise)]
+    known = image[np.isfinite(noise) & np.isfinite(image)]
     return float(np.percentile(known, 12.5)) if known.size else 0.0
 
 

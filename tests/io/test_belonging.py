@@ -87,3 +87,12 @@ def test_spectra_stand_alone(tmp_path, make_calints):
     (tmp_path / "jw01_x1dints.fits").touch()
     with pytest.raises(InputError, match=rf"jw01_x1dints.fits: .* stand alone; {A} was given too"):
         read_observation([tmp_path / A, tmp_path / "jw01_x1dints.fits"])
+
+
+@pytest.mark.parametrize(("key", "value", "other"), [("BAND", "SHORT", "LONG"), ("CHANNEL", "12", "34")])
+def test_segments_of_one_exposure_agree_in_channel_and_band(tmp_path, make_calints, key, value, other):
+    mrs = {"exp_type": "MIR_MRS", "instrume": "MIRI", "detector": "MIRIFUSHORT", "exposure": "00001", "targname": "TOI-1"}
+    make_calints(tmp_path / A, 2, **mrs, **{key.lower(): value})
+    make_calints(tmp_path / B, 2, **mrs, **{key.lower(): other})
+    with pytest.raises(InputError, match=f"{key} = '.*, but '"):
+        read_observation([tmp_path / A, tmp_path / B])

@@ -26,6 +26,8 @@ _EQUAL_IN_EXPOSURE = (
     "FILTER",
     "PUPIL",
     "GRATING",
+    "CHANNEL",
+    "BAND",
     "SUBARRAY",
     "SUBSTRT1",
     "SUBSTRT2",

@@ -21,7 +21,6 @@ from tso3.config import resolve
 from tso3.crew import Crew, ThisProcess
 from tso3.engine import available_workers, parse_size
 from tso3.errors import OutputError, ParameterError, Tso3Warning
-from tso3.imaging_lane import ImagingLane
 from tso3.intake import in_use, take_in
 from tso3.io.badpixels import read_bad_pixels
 from tso3.io.catalog import write_catalog
@@ -40,7 +39,7 @@ from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Limits
 from tso3.result import RunResult
 from tso3.spectral_lane import SpectralLane
-from tso3.steps import channels, covariates, light_noise, tso_photometry, white_light, white_light_checks
+from tso3.steps import channels, covariates, light_noise, white_light, white_light_checks
 from tso3.steps.channel_spec import wanted_channels
 from tso3.table_lane import TableLane
 
@@ -177,6 +176,9 @@ def _reduction(observation: Observation) -> Callable[[Setting], Reduced]:
 
 def _reduce_imaging(setting: Setting) -> Reduced:
     """Survey, then outlier detection and photometry of every exposure, then a catalogue for each detector."""
+    from tso3.imaging_lane import ImagingLane  # a good part of the kernels: spectra do without
+    from tso3.steps import tso_photometry
+
     lanes = [ImagingLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
     _make_folder(setting.folder)
     run_lanes(lanes, _record(setting))

@@ -352,6 +352,8 @@ class Channels(StepParameters):
     """Longest wavelength of the range that is divided; by default that of the spectrum."""
     max_missing: float = Field(0.5, ge=0, le=1)
     """Share of a channel's light in samples that are not valid above which an integration is NaN; below, completed."""
+    motion: Literal["correct", "none"] = "correct"
+    """Motion of the star along dispersion: found in the spectra and taken out of the brightness, or left in it."""
     max_rows: int = Field(2_000_000, ge=0)
     """Rows (channels times integrations) above which only the NetCDF is written, and no table."""
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tso3.core.star_window import StarWindow, fine_derivative, star_window
 from tso3.core.template import Template, TemplateFit
+from tso3.core.terms import moved_along
 
 __all__ = ["Covariates", "covariates", "responses"]
 
@@ -186,7 +187,7 @@ def covariates(template: Template, fit: TemplateFit, *, turned: bool = False) ->
     basis = _basis(sight, answers)
     told = dict(zip(basis.names, basis.project @ fit.coefficients.T, strict=True))
     errors = dict(zip(basis.names, np.sqrt(basis.covariance.diagonal()), strict=True))
-    star, star_error = _sum(basis, told, _light(window, basis))
+    star, star_error = _sum(basis, told, _light(sight, basis, answers))
     level = float(window.background.mean())
     sky, sky_error = _sum(basis, told, {"background": 1.0, "background_shape": level})
     if "background_shape" not in basis.names and sight.is_spectrum:
@@ -307,7 +308,7 @@ def _basis(sight: _Sight, answers: dict[str, Array]) -> _Basis:
         elif name.startswith("width_"):
             images[name] = term
         elif name == "shift_x" and sight.is_spectrum:
-            images[name] = sight.at_pixels(-np.gradient(window.star, axis=1))
+            images[name] = sight.at_pixels(_moved_along(sight))
         elif name in answers:
             images[name] = sight.summed(answers[name])
     values = np.stack(list(images.values()))
@@ -316,6 +317,12 @@ def _basis(sight: _Sight, answers: dict[str, Array]) -> _Basis:
     project = inverse @ (values @ sight.unit.T)
     known = (np.abs((inverse @ normal).diagonal() - 1.0) < 1e-3) & (normal.diagonal() > 0.0)
     return _Basis(tuple(images), project, project @ sight.inverse @ project.T, known)
+
+
+def _moved_along(sight: _Sight) -> Array:
+    """Return what a spectrum changes by when the star moves by one pixel along dispersion."""
+    window = sight.window
+    return moved_along(window.star, sight.template.calibration, (window.weight > 0.0).any(axis=0))
 
 
 def _is_learned(name: str) -> bool:
@@ -329,10 +336,25 @@ def _inverse(normal: Array) -> Array:
     return scaled / np.outer(size, size)
 
 
-def _light(window: StarWindow, basis: _Basis) -> dict[str, float]:
-    """Return by how much each image of the basis, in units of the reference image, adds to the light of the star."""
+def _light(sight: _Sight, basis: _Basis, answers: dict[str, Array]) -> dict[str, float]:
+    """
+    Return by how much each image of the basis, in units of the reference image, adds to the light of the star.
+
+    A motion across dispersion, and a change of width, leave the light in the window as it is; what their images add to
+    it, made of differences of neighbours as they are, has been taken from the image of the star.
+    """
+    window = sight.window
     colours = [name for name in basis.names if name.startswith("colour_")]
-    return dict(zip(("brightness", *colours), window.colour_shares(len(colours)).tolist(), strict=True))
+    shares = dict(zip(("brightness", *colours), window.colour_shares(len(colours)).tolist(), strict=True))
+    if not sight.is_spectrum:
+        return shares
+    seen = window.inside & (window.weight > 0.0)
+    whole = float(window.star[seen].sum())
+    for name in ("shift_y", "width_y"):
+        if name in basis.names and whole > 0.0:
+            weights = answers.get(name, (np.array(sight.template.names) == name).astype(np.float64))
+            shares[name] = float(sight.image(weights)[seen].sum()) / whole
+    return shares
 
 
 def _sum(basis: _Basis, told: dict[str, Array], shares: dict[str, float]) -> tuple[Array, float]:
@@ -347,7 +369,7 @@ def _response_size(sight: _Sight, basis: _Basis, name: str, weights: Array) -> f
     axis, window = _SHIFTS.index(name), sight.window
     k = basis.names.index(name)
     if sight.is_spectrum and axis == 1:
-        moved = -np.gradient(window.star, axis=1)
+        moved = _moved_along(sight)
     elif any(_is_learned(term) for term, weight in zip(sight.template.names, weights, strict=True) if weight):
         alone = (np.array(sight.template.names) == name).astype(np.float64)
         return window.by_moments(sight.image(alone), sight.image(weights), axis)

@@ -139,7 +139,7 @@ def moving_profile(
     u = np.linspace(-1.0, 1.0, reference.shape[1])[inside[1][0]]
     kept, terms = [], []
     for k, name in enumerate(prediction.names):
-        if name == "background":
+        if name in ("background", "background_shape"):
             continue
         kept.append(k)
         if name == "brightness" or name.startswith("colour_"):
@@ -187,7 +187,7 @@ def believed(prediction: Prediction) -> NDArray[np.float64]:
     coefficients = prediction.coefficients.copy()
     brightness = np.where(coefficients[:, 0] > 0.0, coefficients[:, 0], 1.0)
     for k, name in enumerate(prediction.names):
-        if name in ("brightness", "background") or name.startswith("colour_"):
+        if name in ("brightness", "background", "background_shape") or name.startswith("colour_"):
             continue
         values = coefficients[:, k] / brightness
         middle = float(np.median(values))

@@ -18,6 +18,9 @@ _FAINT = 0.01
 """Share of the peak of the mean profile at which the window ends, but for the margin."""
 _MARGIN = 3
 _MOST = 40
+_WIDE, _WIDE_ENOUGH = 0.75, 4.0
+"""Part of the largest effective number of pixels of a profile from which a column's first moment is believed, and the
+number from which it is in any case."""
 _TAPS = (5 / 6, -5 / 21, 5 / 84, -5 / 504, 1 / 1260)
 """Weights of the central difference of order 10 (Fornberg 1988, Table 1)."""
 
@@ -75,7 +78,8 @@ class StarWindow:
         Return the size of a response to a motion, as a multiple of that of a derivative by differences.
 
         Both have, per pixel of motion, the same first moment: the light of the star. Columns of a spectrum are
-        weighted by their light over the variance of their moment, and left out where one of their pixels is unknown.
+        weighted by their light over the variance of their moment, and left out where one of their pixels is unknown,
+        or where the profile is much narrower than elsewhere: see `_widely_sampled`.
         """
         distance = np.where(self.inside, self.row if axis == 0 else self.column, 0.0)
         known = (self.weight > 0.0) | ~self.inside
@@ -85,6 +89,7 @@ class StarWindow:
         variance = (distance**2 / np.where(self.weight > 0.0, self.weight, 1.0) ** 2).sum(axis=0)
         light = np.where(self.inside, self.star, 0.0).sum(axis=0)
         usable = known.all(axis=0) & self._whole() & (light > 0.0)
+        usable &= self._widely_sampled(usable)
         weight = np.where(usable, light / np.where(variance > 0.0, variance, 1.0), 0.0)
         return float((weight * first[0]).sum() / (weight * first[1]).sum())
 
@@ -103,6 +108,23 @@ class StarWindow:
         terms = np.stack([star[inside], self.placed(term)[inside]]) * weight
         found = np.linalg.lstsq(terms.T, stretched[inside] * weight, rcond=None)[0]
         return float(found[1])
+
+    def _widely_sampled(self, usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """
+        Return in which columns the profile is nearly as wide as it gets.
+
+        Where the optics pass detail finer than a pixel (at wavelengths below the size of a pixel times the diameter of
+        the telescope), the first moment of the samples does not follow the star at the same rate: it is off by twice
+        the contrast of a pattern of one cycle per pixel, times the cosine of the star's place within its pixel. Along a
+        tilted trace that averages out, along a straight one it does not. So what counts is the red end, where the
+        profile covers most pixels: by (sum of the light)^2 over the sum of its squares, 4 or 0.75 of the largest.
+        """
+        light = np.where(self.inside, self.star, 0.0)
+        square = (light**2).sum(axis=0)
+        spread = np.where(usable & (square > 0.0), light.sum(axis=0) ** 2 / np.where(square > 0.0, square, 1.0), 0.0)
+        if not usable.any():
+            return usable
+        return np.asarray(spread >= min(_WIDE * np.percentile(spread[usable], 95.0), _WIDE_ENOUGH))
 
     def _whole(self) -> NDArray[np.bool_]:
         """Return in which columns the window lies wholly on the detector."""

@@ -58,6 +58,8 @@ class Template:
         Class of each pixel, `levels`.
     pixels : ndarray of int64, shape (n_pixels,)
         Flat indices of the pixels of the fit.
+    calibration : ndarray of float64, shape (n along dispersion,), or None
+        Unit of the images for an electron, in any scale; None where it is taken as the same along dispersion.
     """
 
     names: tuple[str, ...]
@@ -65,6 +67,7 @@ class Template:
     noise: NDArray[np.float32]
     level: NDArray[np.uint8]
     pixels: NDArray[np.int64]
+    calibration: NDArray[np.float64] | None = None
 
     @property
     def terms_at_pixels(self) -> NDArray[np.float32]:
@@ -123,7 +126,7 @@ def template_bytes(ny: int, nx: int, *, spectrum: bool) -> int:
     >>> template_bytes(32, 2048, spectrum=True) // 2**20
     6
     """
-    n_terms = len(term_names(spectrum=spectrum))
+    n_terms = len(term_names(spectrum=spectrum, bright=spectrum))
     return (n_terms + MOST_LEARNED + 6) * ny * nx * 4
 
 

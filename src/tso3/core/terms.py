@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bridged", "chosen_pixels", "steady_terms", "term_names"]
+__all__ = ["bridged", "chosen_pixels", "moved_along", "steady_terms", "term_names"]
 
 _LIT = (0.5, 99.5)
 """Percentiles of the rows of the brightest pixels between which there is light, not hot pixels."""
 _ROWS_BESIDE = 16
+_BRIGHT, _FAINT = 0.1, 0.01
+"""Background over the mean of the star from which it has an image of its own; part of the peak at which that ends."""
+_SKY_ROWS = 8
 _IMAGE_TERMS = ("brightness", "background", "shift_y", "shift_x", "width_y", "width_x", "width_yx")
 
 
-def term_names(*, spectrum: bool, degree: int = 4) -> tuple[str, ...]:
+def term_names(*, spectrum: bool, degree: int = 4, bright: bool = False) -> tuple[str, ...]:
     """
     Return the names of the terms.
 
@@ -23,6 +26,8 @@ def term_names(*, spectrum: bool, degree: int = 4) -> tuple[str, ...]:
         True where wavelength runs along an axis: brightness may then change with it.
     degree : int, optional
         Of the polynomial by which it does.
+    bright : bool, optional
+        Whether the background of a spectrum is bright enough for an image of its own.
 
     Returns
     -------
@@ -37,11 +42,16 @@ def term_names(*, spectrum: bool, degree: int = 4) -> tuple[str, ...]:
     if not spectrum:
         return _IMAGE_TERMS
     colours = tuple(f"colour_{k}" for k in range(1, degree + 1))
-    return ("brightness", *colours, "background", "shift_y", "shift_y_colour", "shift_x", "width_y")
+    sky = ("background", "background_shape") if bright else ("background",)
+    return ("brightness", *colours, *sky, "shift_y", "shift_y_colour", "shift_x", "width_y")
 
 
 def steady_terms(
-    reference: NDArray[np.floating], *, spectrum: bool, degree: int = 4
+    reference: NDArray[np.floating],
+    *,
+    spectrum: bool,
+    degree: int = 4,
+    calibration: NDArray[np.floating] | None = None,
 ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
     """
     Return the images that brightness, colour, background, motion and width change an integration by.
@@ -54,12 +64,15 @@ def steady_terms(
         True where wavelength runs along the last axis: brightness may then change with it.
     degree : int, optional
         Of the polynomial by which it does.
+    calibration : ndarray, shape (nx,), optional
+        Unit of the image for an electron, in any scale, by column (`tso3.core.sensitivity`); by default it is the same
+        in all.
 
     Returns
     -------
     names : tuple of str
         ``brightness``, ``colour_1``, ..., ``background``, ``shift_y``, ...; a shift's coefficient is the motion of the
-        image in pixels, times its brightness.
+        image in pixels, times its brightness. Of a spectrum whose background is bright, ``background_shape`` as well.
     images : ndarray of float32, shape (n_terms, ny, nx)
         0 where the reference is unknown.
 
@@ -67,7 +80,9 @@ def steady_terms(
     -----
     Derivatives are central differences; gaps are bridged by the neighbours along the last axis. Along dispersion it is
     the star that moves, not the background, which may depend on wavelength: the 20th percentile of each column is
-    subtracted before.
+    subtracted before. And it is electrons that move: see `moved_along`. Where that percentile is brighter than a tenth
+    of the star (in the rows in which its mean profile is above 1 % of the peak), it is an image of its own: else the
+    image that dims in a transit would hold a background that does not.
 
     Examples
     --------
@@ -81,22 +96,80 @@ def steady_terms(
     image = bridged(reference, known)
     n_x = image.shape[1]
     u = np.linspace(-1.0, 1.0, n_x, dtype=np.float32) if n_x > 1 else np.zeros(1, np.float32)
-    names = term_names(spectrum=spectrum, degree=degree)
+    sky = np.percentile(image, 20.0, axis=0) if spectrum else np.zeros(n_x, np.float32)
+    star = image - sky
+    bright = spectrum and _is_bright(star, sky)
+    names = term_names(spectrum=spectrum, degree=degree, bright=bright)
     images = np.empty((len(names), *image.shape), np.float32)
-    star = image - np.percentile(image, 20.0, axis=0) if spectrum else image
-    dy, dx = -np.gradient(image, axis=0), -np.gradient(star, axis=1)
+    dy = -np.gradient(image, axis=0)
+    dx = moved_along(star, calibration, known.any(axis=0)) if spectrum else -np.gradient(star, axis=1)
     for name, out in zip(names, images, strict=True):
         if name.startswith("colour_"):
-            out[...] = image * u ** int(name.removeprefix("colour_"))
+            out[...] = (star if bright else image) * u ** int(name.removeprefix("colour_"))
         elif name == "background":
             out[...] = 1.0
         elif name.startswith("width_"):
             along = dx if name == "width_x" else dy
             out[...] = np.gradient(-along, axis=0 if name == "width_y" else 1)
         else:
-            out[...] = {"brightness": image, "shift_y": dy, "shift_y_colour": dy * u, "shift_x": dx}[name]
+            known_by_name = {"brightness": image, "shift_y": dy, "shift_y_colour": dy * u, "shift_x": dx}
+            out[...] = sky if name == "background_shape" else known_by_name[name]
         out[~known] = 0.0
     return names, images
+
+
+def moved_along(
+    star: NDArray[np.floating],
+    calibration: NDArray[np.floating] | None = None,
+    seen: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    """
+    Return by how much an image changes when the star moves by one pixel along its last axis.
+
+    Parameters
+    ----------
+    star : ndarray, shape (ny, nx)
+        Image without background. Not modified.
+    calibration : ndarray, shape (nx,), optional
+        Unit of the image for an electron, in any scale, positive; by default it is the same in all columns.
+    seen : ndarray of bool, shape (nx,), optional
+        Columns of which anything is known: at the first and the last of them the difference is one-sided. By default
+        all.
+
+    Returns
+    -------
+    change : ndarray of float64, shape (ny, nx)
+        Per pixel, positive motion towards larger indices.
+
+    Notes
+    -----
+    A spectrum moves with the response of optics and grating, but what calibrated it stays with its pixel: with the
+    calibration C the star S changes by ``-C d(S / C)/dx`` (central differences).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.terms import moved_along
+    >>> moved_along(np.array([[1.0, 2.0, 4.0]]), np.array([1.0, 2.0, 4.0])).tolist()
+    [[-0.0, -0.0, -0.0]]
+    """
+    change = np.zeros(star.shape)
+    columns = np.arange(star.shape[1]) if seen is None else np.flatnonzero(seen)
+    if columns.size < 2:
+        return change
+    span = slice(int(columns[0]), int(columns[-1]) + 1)
+    unit = np.ones(star.shape[1]) if calibration is None else np.asarray(calibration, np.float64)
+    change[:, span] = -np.gradient(np.asarray(star[:, span], np.float64) / unit[span], axis=1) * unit[span]
+    return change
+
+
+def _is_bright(star: NDArray[np.float32], sky: NDArray[np.float32]) -> bool:
+    """Return whether the background is bright beside the star, and seen in eight rows and a quarter of them."""
+    profile = star.mean(axis=1)
+    inside = profile > _FAINT * profile.max(initial=0.0)
+    if not inside.any() or np.count_nonzero(~inside) < max(0.25 * inside.size, _SKY_ROWS):
+        return False
+    return bool(sky.mean() > _BRIGHT * profile[inside].mean())
 
 
 def bridged(image: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[np.float32]:

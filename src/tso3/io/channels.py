@@ -17,17 +17,22 @@ __all__ = ["COLUMNS", "ChannelAxis", "ChannelsWriter", "TimeAxis", "write_channe
 
 COLUMNS = {
     "normalized_flux": "brightness, 1 in the baseline: weighted mean over the channel",
-    "normalized_flux_error": "its error that scatters in time (photon and read noise)",
-    "normalized_flux_limit": "that error if no pixel and no sample were missing",
+    "normalized_flux_error": "its error that scatters in time: photon and read noise, and that of the shift",
+    "normalized_flux_limit": "error by photon and read noise if no pixel and no sample were missing",
+    "normalized_flux_fixed": "the same brightness, the motion of the star along dispersion not taken out",
+    "normalized_flux_fixed_error": "its error that scatters in time (photon and read noise)",
     "flux": "sum over the channel, completed where samples are missing",
     "flux_error": "its error that scatters in time (photon and read noise)",
     "flux_error_flat": "its error by the flat field, which does not scatter in time",
     "missing_fraction": "share of the channel's light on bad pixels or in samples that are not valid: completed",
     "n_valid": "samples (pixels along dispersion) that are valid",
+    "motion": "motion along dispersion that was taken out; 0 where none was",
+    "motion_error": "its error",
 }
 """What is known of every channel in every integration."""
 
 _FLUXES = ("flux", "flux_error", "flux_error_flat")
+_MOTION = ("motion", "motion_error")
 _TILE_BYTES = 2 * 2**20
 
 
@@ -166,7 +171,7 @@ def _values(channel: ChannelAxis) -> dict[str, Variable]:
     """Return the variables of every channel and integration."""
     found = {}
     for name, meaning in COLUMNS.items():
-        unit = channel.flux_unit if name in _FLUXES else "1"
+        unit = channel.flux_unit if name in _FLUXES else "pixel" if name in _MOTION else "1"
         attributes = {"long_name": meaning, "units": unit if unit is not None else "see flux_unit"}
         whole = name == "n_valid"
         found[name] = Variable(("time", "channel"), "i4" if whole else "f8", attributes, 0 if whole else np.nan)
@@ -280,7 +285,7 @@ def _table_header(source: ChannelsWriter, meta: Mapping[str, Any]) -> str:
         "BJD_TDB": (real, "d", "mid-integration, barycentric, minus 2400000.5"),
     }
     for name, meaning in COLUMNS.items():
-        unit = channel.flux_unit if name in _FLUXES else None
+        unit = channel.flux_unit if name in _FLUXES else "pix" if name in _MOTION else None
         names[name] = (whole if name == "n_valid" else real, unit or None, meaning)
     if channel.flux_unit is None:
         names["flux_unit"] = (text, None, "unit of the flux and its errors")

@@ -20,6 +20,8 @@ __all__ = ["SpectrumRows", "TablePart", "cut_parts"]
 
 _BUFFER = 16 * 2**20
 _FLUX = {name.lower(): name for name in ("FLUX", "FLUX_VAR_POISSON", "FLUX_VAR_RNOISE", "FLUX_VAR_FLAT")}
+_SKY = {name.lower(): name for name in ("BACKGROUND", "NPIXELS", "SURF_BRIGHT")}
+_MISSING = {"missing_fraction": "MISSING_FRACTION"}
 _OURS = {"missing_fraction": "MISSING_FRACTION", "flux_var_limit": "FLUX_VAR_LIMIT"}
 
 
@@ -111,7 +113,13 @@ class SpectrumRows:
         return SimpleNamespace(start=start, stop=start + n, n_int=n, n_wave=self.wavelength.size, **columns)
 
     def sample(self, path: Path, n: int) -> Any:
-        """Return ``flux`` and its variances of at most ``n`` integrations, spread evenly, shape (<= n, n_wave)."""
+        """
+        Return fluxes, variances, missing shares and background of at most ``n`` integrations, spread evenly.
+
+        All have the shape (<= n, n_wave): ``flux``, its variances, ``missing_fraction``, 0 without companion, and
+        ``background``: the light of the background in the aperture, in the unit of the flux. The unit of the column is
+        told by surface brightness and flux; where there is no surface brightness it is taken as that of the flux.
+        """
         total = sum(part.last - part.first for part in self.parts)
         chosen = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
         found, start = [], 0
@@ -119,17 +127,34 @@ class SpectrumRows:
             stop = start + part.last - part.first
             for i in chosen[(chosen >= start) & (chosen < stop)]:
                 row = part.first + int(i) - start
-                found.append(_fluxes(path, part.table, row, row + 1))
+                columns = _rows(path, part.table, {**_FLUX, **_SKY}, row, row + 1)
+                missing = np.zeros_like(columns["flux"])
+                if part.companion is not None:
+                    missing = _rows(path, part.companion, _MISSING, row, row + 1)["missing_fraction"]
+                found.append({**_unknown_as_nan(columns), "missing_fraction": missing})
             start = stop
-        return SimpleNamespace(**{name: np.concatenate([each[name] for each in found]) for name in _FLUX})
+        whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        kept = {name: whole[name] for name in (*_FLUX, *_MISSING)}
+        return SimpleNamespace(**kept, background=_sky(whole))
 
 
 def _fluxes(path: Path, table: SpectraTable, low: int, high: int) -> dict[str, NDArray[np.float64]]:
     """Return the flux and its variances in some rows; NaN where both that scatter in time are 0: not known."""
-    columns = _rows(path, table, _FLUX, low, high)
+    return _unknown_as_nan(_rows(path, table, _FLUX, low, high))
+
+
+def _unknown_as_nan(columns: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     unknown = (columns["flux_var_poisson"] == 0.0) & (columns["flux_var_rnoise"] == 0.0)
     columns["flux_var_poisson"][unknown] = np.nan
     return columns
+
+
+def _sky(columns: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the light of the background in the aperture, in the unit of the flux."""
+    flux, bright, pixels = columns["flux"], columns["surf_bright"], columns["npixels"]
+    known = np.isfinite(flux) & np.isfinite(bright) & (bright != 0.0) & (pixels > 0.0)
+    unit = float(np.median(flux[known] / (bright[known] * pixels[known]))) if known.any() else 1.0
+    return np.asarray(np.nan_to_num(columns["background"] * pixels * unit))
 
 
 def _span(table: SpectraTable, names: Any) -> tuple[int, int]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.spectral_motion import MotionGauge
 from tso3.core.weighted import GroupWeights, baseline_level, group_brightness, weigh
 from tso3.errors import ParameterError, Tso3Warning
 from tso3.io.atomic import atomic_path
@@ -26,6 +27,7 @@ from tso3.io.spectra_rows import SpectrumRows
 from tso3.io.x1dints_reader import SpectraExposure
 from tso3.parameters import Parameters
 from tso3.progress import Progress
+from tso3.steps.channel_motion import Moved, found_motion, motion_gauge
 from tso3.steps.channel_spec import ChannelSpec, Edges
 from tso3.steps.integration_rows import integration_keys, integration_rows
 from tso3.steps.white_light_normalized import SteadyLight, baseline_integrations, sampled_light
@@ -34,6 +36,9 @@ __all__ = ["ChannelPlan", "metadata", "prepare", "write"]
 
 _SAMPLE = 128
 """Integrations from which the steady spectrum and its variance are taken."""
+
+_LEAST_VARIANCE = 0.25
+"""Part of the variance of photon and read noise that is left, whatever a motion that was fitted took of it."""
 
 _BLOCK_BYTES = 4 * 2**20
 """Bytes of the product that are held at a time."""
@@ -61,6 +66,8 @@ class SpectrumPlan:
         Weights of the brightness and of the sum; a group is a channel.
     baseline : ndarray of bool, shape (n_int,)
         Integrations in which the brightness is 1.
+    gauge : MotionGauge or None
+        What tells the motion of the star along dispersion; None where it is not sought.
     """
 
     exposure: SpectraExposure
@@ -70,6 +77,7 @@ class SpectrumPlan:
     weighted: GroupWeights
     plain: GroupWeights
     baseline: NDArray[np.bool_]
+    gauge: MotionGauge | None = None
 
 
 @dataclass(frozen=True)
@@ -185,9 +193,9 @@ def prepare(observation: Observation, spec: ChannelSpec, parameters: Parameters)
         for (exposure, spectrum, _), (weighted, plain) in zip(members, weights, strict=True):
             place = np.array([rows[each] for each in integration_keys(exposure)])
             base = baseline_integrations(parameters.white_light.baseline, exposure)
-            plans.append(
-                SpectrumPlan(exposure, spectrum, place, first, _kept(weighted, kept), _kept(plain, kept), base)
-            )
+            gauge = motion_gauge(spectrum, exposure.path, _SAMPLE) if parameters.channels.motion == "correct" else None
+            groups = (_kept(weighted, kept), _kept(plain, kept))
+            plans.append(SpectrumPlan(exposure, spectrum, place, first, *groups, base, gauge))
         axes.append(_axis(key, members, weights, edges, kept))
         first += int(kept.sum())
     _tell_of_empty(spec, first, empty, exposures[0].path)
@@ -233,7 +241,7 @@ def write(
         writer = stack.enter_context(ChannelsWriter(temporary, plan.time, plan.channel, attributes))
         progress.start("channels", sum(each.exposure.n_int for each in plan.spectra))
         for spectrum in plan.spectra:
-            _stream(spectrum, writer, plan.max_missing, progress)
+            _stream(spectrum, _motion(spectrum), writer, plan.max_missing, progress)
             _normalize(spectrum, writer)
         progress.finish()
         if n_rows <= max_rows:
@@ -248,13 +256,30 @@ def write(
     return [netcdf]
 
 
-def _stream(plan: SpectrumPlan, writer: ChannelsWriter, max_missing: float, progress: Progress) -> None:
+def _motion(plan: SpectrumPlan) -> Moved | None:
+    """Return the motion of an exposure along dispersion; None where none can be told."""
+    if plan.gauge is None:
+        return None
+    spectra = (block.flux for block in plan.spectrum.blocks(plan.exposure.path, _BLOCK_BYTES))
+    return found_motion(plan.gauge, spectra, plan.weighted)
+
+
+def _stream(
+    plan: SpectrumPlan, moved: Moved | None, writer: ChannelsWriter, max_missing: float, progress: Progress
+) -> None:
     """Read the spectra in blocks and write what their channels hold; the brightness not yet divided by its level."""
     share = GroupWeights(plan.plain.light, plan.plain.light, plan.plain.group, plan.plain.whole)
     whole = plan.plain.whole
     for block in plan.spectrum.blocks(plan.exposure.path, _BLOCK_BYTES):
         temporal = block.flux_var_poisson + block.flux_var_rnoise
-        brightness = group_brightness(block.flux, temporal, plan.weighted)
+        here = slice(block.start, block.stop)
+        fixed = group_brightness(block.flux, temporal, plan.weighted)
+        brightness, shift = fixed, np.zeros((block.n_int, 2))
+        if moved is not None:
+            undone = group_brightness(moved.undone(block.flux, here), temporal, plan.weighted)
+            least = _LEAST_VARIANCE * fixed.variance
+            brightness = replace(undone, variance=np.maximum(fixed.variance + moved.variance(here), least))
+            shift = np.stack([moved.motion.shift[here], moved.motion.error[here]], axis=1)
         ideal = group_brightness(block.flux, block.flux_var_limit, plan.weighted)
         sums = group_brightness(block.flux, temporal, plan.plain)
         flat = group_brightness(block.flux, block.flux_var_flat, plan.plain)
@@ -265,6 +290,8 @@ def _stream(plan: SpectrumPlan, writer: ChannelsWriter, max_missing: float, prog
             "normalized_flux": brightness.value,
             "normalized_flux_error": np.sqrt(brightness.variance),
             "normalized_flux_limit": np.sqrt(ideal.variance * ideal.kept),
+            "normalized_flux_fixed": fixed.value,
+            "normalized_flux_fixed_error": np.sqrt(fixed.variance),
             "flux": sums.value * whole,
             "flux_error": np.sqrt(sums.variance) * whole,
             "flux_error_flat": np.sqrt(flat.variance) * whole,
@@ -274,19 +301,23 @@ def _stream(plan: SpectrumPlan, writer: ChannelsWriter, max_missing: float, prog
             writer.put(name, rows, plan.first, np.where(known, each, np.nan))
         writer.put("missing_fraction", rows, plan.first, np.where(missing.kept > 1.0 - 1e-9, missing.value, np.nan))
         writer.put("n_valid", rows, plan.first, sums.n_valid)
+        for name, column in zip(("motion", "motion_error"), shift.T, strict=True):
+            writer.put(name, rows, plan.first, np.repeat(column[:, np.newaxis], plan.plain.n_group, axis=1))
         progress.advance(block.n_int)
 
 
 def _normalize(plan: SpectrumPlan, writer: ChannelsWriter) -> None:
     """Divide the brightness of every channel, and its errors, by the level in the baseline."""
-    names = ("normalized_flux", "normalized_flux_error", "normalized_flux_limit")
+    scaled = ("normalized_flux", "normalized_flux_error", "normalized_flux_limit")
+    fixed = ("normalized_flux_fixed", "normalized_flux_fixed_error")
     end = plan.first + plan.plain.n_group
     for first in range(plan.first, end, writer.tile):
         last = min(first + writer.tile, end)
-        series = {name: writer.series(name, first, last)[plan.rows] for name in names}
-        level = np.array([baseline_level(values, plan.baseline) for values in series[names[0]].T])
-        for name, values in series.items():
-            writer.put(name, plan.rows, first, values / level)
+        for names in (scaled, fixed):
+            series = {name: writer.series(name, first, last)[plan.rows] for name in names}
+            level = np.array([baseline_level(values, plan.baseline) for values in series[names[0]].T])
+            for name, values in series.items():
+                writer.put(name, plan.rows, first, values / level)
 
 
 def _weights(wavelength: NDArray[np.float64], light: SteadyLight, edges: Edges) -> tuple[GroupWeights, GroupWeights]:

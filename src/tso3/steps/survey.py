@@ -23,6 +23,8 @@ from tso3.steps.sample import Sample, memory_room
 
 __all__ = ["run", "sample_indices"]
 
+_VARIANCES = 8
+"""Integrations whose Poisson variance is looked at."""
 _ENOUGH = 64
 """The median of so many adds 1.57 / 64 = 2.5 % to the variance of what is compared with it."""
 
@@ -113,5 +115,18 @@ def run(
 
         sample.map(look, slice(0, exposure.ny))
         model = ExposureModel(reference, 2 * n_valid < len(indices), indices, propagated=propagated)
-        made = template.build(exposure, sample, reference, propagated) if with_template else None
+        poisson = _poisson(exposure, reader, indices) if with_template and exposure.dispersion_axis else None
+        made = template.build(exposure, sample, reference, propagated, poisson) if with_template else None
         return model if made is None else replace(model, template=made, propagated=None)
+
+
+def _poisson(exposure: Exposure, reader: Reader, indices: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """Return the median Poisson variance of a few integrations; None where the files have none."""
+    if any("VAR_POISSON" not in segment.planes for segment in exposure.segments):
+        return None
+    chosen = indices[:: max(1, -(-len(indices) // _VARIANCES))]
+    stack = np.empty((len(chosen), exposure.ny, exposure.nx), np.float32)
+    for k, i in enumerate(chosen):
+        stack[k] = reader.read(int(i), int(i) + 1, ("VAR_POISSON",))["VAR_POISSON"][0]
+    stack[~np.isfinite(stack)] = np.nan
+    return sample_median(stack)[0]

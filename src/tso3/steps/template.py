@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.learning import component_images, components, noise_image, robust_scatter
+from tso3.core.sensitivity import column_calibration
 from tso3.core.template import (
     Template,
     TemplateFit,
@@ -38,7 +39,11 @@ _PLANES = ("SCI", "ERR", "DQ")
 
 
 def build(
-    exposure: Exposure, sample: Sample, reference: NDArray[np.float64], propagated: NDArray[np.float32]
+    exposure: Exposure,
+    sample: Sample,
+    reference: NDArray[np.float64],
+    propagated: NDArray[np.float32],
+    poisson: NDArray[np.float32] | None = None,
 ) -> Template | None:
     """
     Return the template of an exposure.
@@ -53,6 +58,9 @@ def build(
         Median image of the sample; NaN where unknown.
     propagated : ndarray of float32, shape (ny, nx)
         Median of the errors of the sample.
+    poisson : ndarray of float32, shape (ny, nx), optional
+        Typical Poisson variance, which tells the unit of the images for an electron; by default it is the same for all
+        pixels.
 
     Returns
     -------
@@ -60,18 +68,25 @@ def build(
         None if no pixel has a known value and error, so that there is nothing to fit to.
     """
     turned = exposure.dispersion_axis == 2
-    names, images = steady_terms(reference.T if turned else reference, spectrum=exposure.dispersion_axis != 0)
+    spectrum = exposure.dispersion_axis != 0
+    lying = reference.T if turned else reference
+    calibration = None
+    if spectrum and poisson is not None:
+        noise_of_median = propagated * np.float32(1.2533 / np.sqrt(max(sample.n, 1)))
+        planes = (plane.T if turned else plane for plane in (poisson, noise_of_median))
+        calibration = column_calibration(lying, *planes)
+    names, images = steady_terms(lying, spectrum=spectrum, calibration=calibration)
     images = np.ascontiguousarray(images.transpose(0, 2, 1)) if turned else images
     noise = np.where(np.isfinite(reference) & (propagated > 0.0), propagated, np.nan).astype(np.float32)
     pixels = chosen_pixels(images, noise)
     if pixels.size < 4 * len(names):
         return None
-    first = Template(names, images, noise, levels(np.nan_to_num(reference / noise)), pixels)
+    first = Template(names, images, noise, levels(np.nan_to_num(reference / noise)), pixels, calibration)
     found = _learn(first, sample)
     noise = _observed_noise(found, sample)
     learned = tuple(f"learned_{k + 1}" for k in range(found.weights.shape[1]))
     level = levels(np.nan_to_num(reference / noise))
-    return Template((*names, *learned), found.images, noise, level, pixels)
+    return Template((*names, *learned), found.images, noise, level, pixels, calibration)
 
 
 class _Learned:

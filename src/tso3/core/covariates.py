@@ -322,7 +322,8 @@ def _basis(sight: _Sight, answers: dict[str, Array]) -> _Basis:
 def _moved_along(sight: _Sight) -> Array:
     """Return what a spectrum changes by when the star moves by one pixel along dispersion."""
     window = sight.window
-    return moved_along(window.star, sight.template.calibration, (window.weight > 0.0).any(axis=0))
+    seen: NDArray[np.bool_] = (window.weight > 0.0).any(axis=0)
+    return moved_along(window.star, sight.template.calibration, seen)
 
 
 def _is_learned(name: str) -> bool:

@@ -228,9 +228,13 @@ def _spiked(spectrum: Array, error2: Array, calibration: Array | None) -> NDArra
 
 def _running_median(values: Array, half_width: int) -> Array:
     """Return the median of what is known around each value; 0 where nothing is."""
-    padded = np.pad(values, half_width, constant_values=np.nan)
-    windows = np.ma.masked_invalid(np.lib.stride_tricks.sliding_window_view(padded, 2 * half_width + 1))
-    return np.asarray(np.ma.median(windows, axis=1).filled(0.0))
+    known = np.isfinite(values)
+    medians = np.zeros(values.size)
+    for k in range(values.size):
+        near = slice(max(k - half_width, 0), k + half_width + 1)
+        if known[near].any():
+            medians[k] = np.median(values[near][known[near]])
+    return medians
 
 
 def measure(gauge: MotionGauge, flux: Array) -> SpectralShifts:

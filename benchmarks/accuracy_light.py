@@ -157,10 +157,10 @@ def judge(light: Light, reference: Light, contact: Sequence[float]) -> dict[str,
     Returns
     -------
     numbers : dict of str to float
-        ``out``, ``out_ref``: variance of the residuals out of transit [1e-12]; ``edge``, ``edge_ref``: mean square in
-        ingress and egress; ``pull``: depth in units of its error; ``scale``: depth over the true one; ``chi2``: that
-        of the channels per channel; ``chi2_free``: the same of fits with the measured shifts as further terms. NaN
-        where there is none.
+        ``out``, ``out_ref``: variance of the residuals out of transit [1e-12]; ``chi2_out``: the same over that
+        of the errors of the table; ``edge``, ``edge_ref``: mean square in ingress and egress; ``pull``: depth
+        in units of its error; ``scale``: depth over the true one; ``chi2``: that of the channels per channel;
+        ``chi2_free``: the same of fits with the measured shifts as further terms. NaN where there is none.
     """
     n = len(light.flux)
     away = np.abs((np.arange(n) + 0.5) / n - 0.5)
@@ -172,6 +172,9 @@ def judge(light: Light, reference: Light, contact: Sequence[float]) -> dict[str,
         numbers[f"out{name}"] = float(np.nanvar(residual[out], ddof=1))
         numbers[f"edge{name}"] = float(np.nanmean(residual[edge] ** 2))
     numbers["lost"] = float(np.mean(~np.isfinite(light.flux)))
+    relative = 1e6 * light.error / np.abs(light.flux)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        numbers["chi2_out"] = numbers["out"] / float(np.mean(relative[out & np.isfinite(relative)] ** 2))
     if np.ptp(light.transit) == 0.0:
         return numbers | {"pull": np.nan, "scale": np.nan, "chi2": np.nan, "chi2_free": np.nan}
     if np.isfinite(light.error).any():

@@ -107,6 +107,7 @@ def figures(row: Mapping[str, Any], kind: str, optimal: bool) -> dict[str, Figur
         "edge": ratio(sums, "edge", bounds["edge"]),
         "pull mean": Figure(mean, mean_error, abs(mean) - 2 * mean_error <= bounds["mean"] if n else None),
         "pull std": Figure(deviation, width_error, _inside(deviation, width_error, bounds["low"], bounds["high"])),
+        "chi2 out": _chi2(sums, "chi2_out", bounds, 30.0),
         "found 8": found(sums, "8", bounds["found_8"]),
         "found 6": found(sums, "6", bounds["found_6"]),
         "chi2": _chi2(sums, "chi2", bounds),
@@ -114,10 +115,10 @@ def figures(row: Mapping[str, Any], kind: str, optimal: bool) -> dict[str, Figur
     }
 
 
-def _chi2(sums: Mapping[str, list[float]], name: str, bounds: Mapping[str, float]) -> Figure:
-    """Return the mean chi-square of the channels."""
+def _chi2(sums: Mapping[str, list[float]], name: str, bounds: Mapping[str, float], freedom: float = 20.0) -> Figure:
+    """Return the mean of a chi-square that has about so many degrees of freedom in each seed."""
     n, value, scatter = moments(sums, name)
-    floor = math.sqrt(2 / 20)
+    floor = math.sqrt(2 / freedom)
     error = (max(scatter, floor) if n > 1 else floor) / math.sqrt(n) if n else math.nan
     return Figure(value, error, _inside(value, error, bounds["chi2_low"], bounds["chi2"]))
 

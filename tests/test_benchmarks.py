@@ -157,10 +157,71 @@ def test_accuracy_of_a_tiny_scene_and_of_one_more_seed(accuracy, tmp_path, monke
     assert row["sums"]["found_8"][1] > 0.9 * row["sums"]["rays_8"][1]
     assert 0 < row["sums"]["expect_elsewhere"][1] < 1
     assert abs(row["sums"]["pull"][1]) < 12
+    assert 0.3 < row["sums"]["chi2_out"][1] / 2 < 3
+    assert (row["code"], row["commit"]) == (programme.version(None).code, programme.version(None).commit)
     page = (tmp_path / "accuracy.md").read_text()
     assert "| image | tso3 | 2 |" in page
     assert "|  | reference | 2 | 1 | 1 |" in page
     assert not list(tmp_path.glob("accuracy-*"))
+    content = json.loads((tmp_path / "accuracy.json").read_text())
+    assert content["cost"]["image"][0] == 2
+    content["rows"]["image"]["tso3"]["code"] = "other"
+    (tmp_path / "accuracy.json").write_text(json.dumps(content))
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", "--program", "tso3", *places, "--merge", "--seconds", "0"])
+    assert programme.main() == 1
+    said = capsys.readouterr().out
+    assert "1 rows of other code dropped" in said
+    assert "stopped before round 1" in said
+
+
+def test_scenes_take_turns(accuracy):
+    from accuracy_rounds import rounds
+
+    targets = {"small": 300, "other": 300, "full": 10}
+    made = list(rounds(targets, 5))
+    assert made[0] == {"small": range(1), "other": range(1), "full": range(1)}
+    assert made[1] == {"small": range(1, 5), "other": range(1, 5)}
+    done = dict.fromkeys(targets, 0)
+    for number in made:
+        for name, seeds in number.items():
+            assert seeds.start == done[name]
+            done[name] = seeds.stop
+        assert done["small"] == done["other"]
+        assert abs(done["full"] - done["small"] / 30) <= 1
+    assert done == targets
+    assert list(rounds({"a": 2}, 5)) == [{"a": range(1)}, {"a": range(1, 2)}]
+    assert list(rounds({}, 5)) == []
+
+
+def test_the_reference_pipeline_takes_part_in_one_small_scene_of_each_mode(accuracy):
+    from accuracy import choose, parse
+    from scenes import load
+
+    settings, scenes = load()
+    asked = choose(scenes, settings, parse(["--against", "jwst", "--peer-python", "python", "--set", "nominal"]))
+    modes = {scene.options["mode"] for scene in asked.scenes}
+    against = {scene.name: scene for scene in asked.scenes if scene.name in asked.against}
+    assert len(against) == len(modes) + 1
+    assert "PRISM visit" in against
+    assert {scene.options["mode"] for scene in against.values() if scene.size == "small"} == modes
+    (prism,) = [scene for scene in asked.scenes if scene.name == "prism"]
+    assert "jwst" in asked.programs(prism, 0)
+    assert "jwst" not in asked.programs(prism, 3)
+    named = choose(scenes, settings, parse(["--against", "jwst", "--peer-python", "python", "--scene", "g140m"]))
+    assert named.against == {"g140m"}
+
+
+def test_rows_of_other_code_are_marked_on_the_page(accuracy):
+    from accuracy_report import markdown
+
+    row = {"set": "nominal", "seeds": [0], "failed": {}, "sums": {}, "commit": "abc", "origin": "a machine"}
+    rows = {"a": {"tso3": {**row, "code": "new"}}, "b": {"tso3": {**row, "code": "new"}}, "c": {}}
+    assert "†" not in markdown({"rows": rows})
+    rows["c"]["tso3"] = {**row, "code": "old"}
+    page = markdown({"rows": rows})
+    assert "| c | tso3 | 1 † |" in page
+    assert "| a | tso3 | 1 |" in page
+    assert "digest of the code old, commit abc: 1 rows" in page
 
 
 def test_pooled_ratios_and_their_errors(accuracy):

@@ -7,6 +7,7 @@ import pytest
 from astropy import units as u
 from astropy.table import QTable
 
+from tso3.cli.summary import print_summary
 from tso3.core.light_noise import noise_measures
 from tso3.report import BoxAperture, CircularAperture, light_curves, plot_median_image, plot_spectrum, plot_white_light
 from tso3.report.files import write_light_curve, write_noise
@@ -167,7 +168,24 @@ def test_time_averaging_is_drawn_as_it_was_measured(tmp_path, table):
         np.testing.assert_allclose(points[0].get_xydata(), np.stack([curve.size, 1e6 * curve.scatter], axis=1))
         np.testing.assert_allclose(white.get_ydata(), 1e6 * curve.expected)
         np.testing.assert_allclose(limit.get_ydata(), 1e6 * measures["NRS1"].photon_limit / np.sqrt(curve.size))
+        page.canvas.draw()
+        assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1.0  # above, not over the lines
     table.meta["noise"] = {"whitelight_flux_NRS1": measures["NRS1"].as_dict()}
     made = RunResult({"whtlt": [tmp_path / "jw_whtlt.ecsv"]}, (summary("NRS1"),), table, 1.0, 0)
     assert write_noise(made) == tmp_path / "jw_noise.png"
     assert (tmp_path / "jw_noise.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_summary_has_the_limit_of_every_light_curve(table, capsys):
+    flux = np.asarray(table["whitelight_flux_NRS1"].value)
+    noise = noise_measures(flux, np.full(200, 1.6e-7))
+    table.meta["noise"] = {"whitelight_flux_NRS1": noise.as_dict()}
+    print_summary(RunResult({}, (summary("NRS1"),), table, 1.0, 0))
+    text = capsys.readouterr().out
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("whitelight_flux_NRS1")]
+    measured = [noise.standard_deviation, noise.robust_scatter, noise.point_to_point, noise.photon_limit]
+    assert [float(cell) for cell in row[2:6]] == [round(1e6 * value) for value in measured]
+    assert float(row[6]) == pytest.approx(noise.ratio, abs=0.006)
+    head = next(line for line in text.splitlines() if "noise outside the transit" in line)
+    assert "limit" in head
+    assert "ratio" in head

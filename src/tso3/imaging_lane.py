@@ -18,6 +18,7 @@ from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Part, PartResult, Recipe, Segments, reduce_part
 from tso3.result import Circle
 from tso3.steps import residual_background, tso_photometry
+from tso3.steps.known_outliers import joined_outliers
 from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
 
 __all__ = ["ImagingLane", "ImagingRecipe"]
@@ -96,10 +97,11 @@ class ImagingLane(Lane):
         choose = parameters.radius == "auto"
         if choose:
             parameters = parameters.model_copy(update={"radius": None})
-        plan = tso_photometry.prepare(self.exposure, self.references, parameters, self.model)
+        judge = None if self.outliers is None else self.outliers.judge
+        plan = tso_photometry.prepare(self.exposure, self.references, parameters, self.model, judge)
         self.recipe = self._with_background(reader, plan)
         while not plan.ready:
-            plan = tso_photometry.settle(plan, self._located(replace(self.recipe, plan=plan)))
+            plan = tso_photometry.settle(plan, self._located(plan))
         if choose:
             from tso3.scan_imaging import settle_radius, with_radius
 
@@ -120,14 +122,29 @@ class ImagingLane(Lane):
         fixed = self.fixed_bytes + residual_background.PLAN_BYTES * exposure.ny * exposure.nx
         return replace(self.recipe, background=background, fixed_bytes=fixed)
 
-    def _located(self, recipe: ImagingRecipe) -> list[tso_photometry.SourceTrack]:
-        """Return where the source is in every integration, in the order of the exposure."""
+    def _located(self, plan: tso_photometry.PhotometryPlan) -> list[tso_photometry.SourceTrack]:
+        """
+        Return where the source is in every integration, in the order of the exposure.
+
+        The first pass looks for outliers; the passes after it, the one that writes included, mark what it has found.
+        """
         setting = self.setting
+        recipe = replace(self.recipe, plan=plan, noting=self._may_note)
         pieces = setting.crew.pieces(self.exposure)
         parts = [Part((recipe,), segments, setting.crew.limits, setting.folder) for segments in pieces]
         found = setting.crew.run(locate_part, parts, f"{self.exposure.label}: position", setting.progress)
         results = sorted(found, key=lambda result: result.segments.start)
+        if recipe.noting:
+            known = joined_outliers([result.known[0] for result in results if result.known[0] is not None])
+            self.recipe = replace(self.recipe, known=known, fixed_bytes=self.recipe.fixed_bytes + known.nbytes)
         return [track for result in results for track in result.gathered[0]]
+
+    @property
+    def _may_note(self) -> bool:
+        """Whether a pass can tell the later ones which samples are outliers; medians are written when they are made."""
+        if self.outliers is None or self.recipe.known is not None:
+            return False
+        return not self.outliers.parameters.save_intermediate_results
 
     def absorb(self, segments: Segments, gathered: tuple[tso_photometry.PhotometryPart, ...]) -> None:
         """Take the photometry of some segments."""

@@ -297,7 +297,7 @@ def _parts(group: Sequence[Lane], record: CrfintsRecord, writer: X1dintsWriter |
             folder=setting.folder,
             asn_id=setting.observation.asn_id,
             record=record,
-            crfints=not detection.skip,
+            crfints=not detection.skip and detection.save_results,
             medians=not detection.skip and detection.save_intermediate_results,
             rows=None if writer is None else setting.crew.rows(writer),
         )

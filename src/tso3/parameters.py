@@ -127,6 +127,9 @@ class OutlierDetection(StepParameters):
     """Accepted for the archive's parameter files; without effect, since weights of time series are 0 or 1."""
     good_bits: str | int | None = "~DO_NOT_USE"
     """DQ bits that do not make a sample bad, as astropy's interpret_bit_flags reads them."""
+    save_results: bool = True
+    """Write the flagged exposures (*_crfints.fits), by far the largest products; without them a run is repeated sooner,
+    with the same flags and numbers."""
     save_intermediate_results: bool = False
     """Write the median of each segment as *_median.fits."""
 
@@ -185,6 +188,9 @@ class TsoPhotometry(StepParameters):
     had it; or whichever the installed photutils has, as the archive's pipeline would in the same environment."""
     missing: Literal["complete", "drop"] = "complete"
     """Bad pixels in the aperture: completed from the reference image scaled to the integration, or dropped."""
+    profile: Literal["moving", "steady"] = "moving"
+    """Image that missing pixels are completed from: moved in each integration as the template says (with
+    outlier_detection.method = template), or the exposure's reference image."""
     max_missing: float = Field(0.5, ge=0, le=1)
     """Share of the source's light on bad pixels above which an integration is NaN (with missing = complete)."""
     save_catalog: bool = False

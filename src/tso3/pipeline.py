@@ -7,30 +7,22 @@ photometry or spectral extraction; at the end, from numbers per integration alon
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tso3 import __version__
 from tso3.config import resolve
-from tso3.crew import Crew, ThisProcess
 from tso3.engine import available_workers, parse_size
-from tso3.errors import OutputError, ParameterError, Tso3Warning
+from tso3.errors import Tso3Warning
 from tso3.intake import in_use, take_in
-from tso3.io.badpixels import read_bad_pixels
 from tso3.io.catalog import write_catalog
 from tso3.io.crfints import CrfintsRecord
 from tso3.io.exposure import Observation
 from tso3.io.metadata import Provenance
-from tso3.io.reference_files import read_wavelengthrange
-from tso3.io.references import References, find_references
-from tso3.io.soss_defaults import built_in_ranges
-from tso3.io.wavelength_ranges import WavelengthRange
+from tso3.io.references import find_references
 from tso3.io.x1dints import x1dints_writer
 from tso3.io.x1dints_reader import read_spectra
 from tso3.lane import Lane, Setting, run_lanes
@@ -38,9 +30,20 @@ from tso3.parameters import Parameters
 from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Limits
 from tso3.result import RunResult
+from tso3.session import (
+    checked,
+    crew_of,
+    make_folder,
+    mask_of,
+    no_empty_folder,
+    peak_memory,
+    recorded_warnings,
+    wavelength_ranges,
+)
 from tso3.spectral_lane import SpectralLane
 from tso3.steps import channels, covariates, light_noise, white_light, white_light_checks
 from tso3.steps.channel_spec import wanted_channels
+from tso3.steps.white_light_normalized import check_baseline
 from tso3.table_lane import TableLane
 
 __all__ = ["run"]
@@ -112,24 +115,25 @@ def run(
         exposures that were finished before stay.
     """
     started = time.perf_counter()
-    with _recorded_warnings() as texts:
+    with recorded_warnings() as texts:
         preset, settings = resolve(preset, explicit=parameters)
         memory = parse_size(max_memory)
-        threads = _checked("workers", workers, available_workers())
-        _checked("block_size", block_size, 1)
-        crew = _crew(scheduler, cluster, Limits(memory, threads, block_size), workers)
+        threads = checked("workers", workers, available_workers())
+        checked("block_size", block_size, 1)
+        crew = crew_of(scheduler, cluster, Limits(memory, threads, block_size), workers)
         observation, settings = take_in(inputs, settings, integrations=integrations, times=times)
+        check_baseline(observation, settings)
         given = overrides or {}
         references = in_use(observation, find_references(observation, given), given, settings, preset == "archive")
         _warn_if_idle(observation, settings)
-        with _no_empty_folder(Path(output_dir)), crew(Path(output_dir), observation.product_name) as present:
+        with no_empty_folder(Path(output_dir)), crew(Path(output_dir), observation.product_name) as present:
             setting = Setting(
                 observation=observation,
                 folder=Path(output_dir),
                 parameters=settings,
                 preset=preset,
                 references=references,
-                wavelength_ranges=_ranges(observation, references, settings),
+                wavelength_ranges=wavelength_ranges(observation, references, settings),
                 bad_pixels=bad_pixels,
                 limits=Limits(memory, threads, block_size),
                 crew=present,
@@ -143,25 +147,13 @@ def run(
         white_light=next(iter(table.values())) if isinstance(table, dict) else table,
         photometry=table if isinstance(table, dict) else {},
         seconds=time.perf_counter() - started,
-        peak_memory=_peak_memory(),
+        peak_memory=peak_memory(),
         warnings=tuple(texts),
         references=setting.references.described(),
         views=tuple(view for lane in lanes if (view := lane.view()) is not None),
         name=observation.product_name,
         exp_type=observation.mode.exp_type,
     )
-
-
-def _crew(
-    scheduler: str | None, cluster: str | None, limits: Limits, workers: int | None
-) -> Callable[[Path, str], AbstractContextManager[Crew]]:
-    """Return what gives, for a folder and the stem of its products, those who reduce the exposures."""
-    if scheduler is None and cluster is None:
-        return lambda folder, product: nullcontext(ThisProcess(limits))
-    from tso3.cluster_start import assembled, check_choice
-
-    n_local = check_choice(scheduler, cluster)
-    return lambda folder, product: assembled(scheduler, n_local, limits, workers, (folder, product))
 
 
 Reduced = tuple[Sequence[Lane | TableLane], dict[str, list[Path]], Any]
@@ -179,8 +171,8 @@ def _reduce_imaging(setting: Setting) -> Reduced:
     from tso3.imaging_lane import ImagingLane  # a good part of the kernels: spectra do without
     from tso3.steps import tso_photometry
 
-    lanes = [ImagingLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
-    _make_folder(setting.folder)
+    lanes = [ImagingLane(setting, exposure, mask_of(setting, exposure)) for exposure in setting.observation.exposures]
+    make_folder(setting.folder)
     run_lanes(lanes, _record(setting))
     if setting.parameters.tso_photometry.skip:
         return lanes, _collected(lanes) | _covariates(setting, lanes), None
@@ -196,16 +188,17 @@ def _reduce_imaging(setting: Setting) -> Reduced:
 
 def _reduce_spectroscopy(setting: Setting) -> Reduced:
     """Survey, then outlier detection and extraction of every exposure, then the white light."""
-    lanes = [SpectralLane(setting, exposure, _mask(setting, exposure)) for exposure in setting.observation.exposures]
+    lanes = [SpectralLane(setting, exposure, mask_of(setting, exposure)) for exposure in setting.observation.exposures]
     curves = [curve for lane in lanes for curve in lane.curves]
     if not setting.parameters.white_light.skip:
         white_light_checks.check(curves)
     if setting.channels is not None and any(lane.plans for lane in lanes):
-        wavelengths = [plan.wavelength for lane in lanes for plan in lane.plans]
-        setting.channels.check(wavelengths, setting.observation.product_name)
-    _make_folder(setting.folder)
+        plans = [plan for lane in lanes for plan in lane.plans]
+        spectra = [(plan.wavelength, plan.expected) for plan in plans]
+        setting.channels.check(spectra, setting.observation.product_name)
+    make_folder(setting.folder)
     if not any(lane.plans for lane in lanes):
-        if setting.parameters.outlier_detection.skip:
+        if _writes_no_exposures(setting.parameters):
             _warn_idle(setting.observation)
         run_lanes(lanes, _record(setting))
         return lanes, _collected(lanes) | _covariates(setting, lanes), None
@@ -238,17 +231,18 @@ def _reduce_tables(setting: Setting) -> Reduced:
     """Read the spectra that are there, and make the white light."""
     lanes = [TableLane(setting, exposure) for exposure in setting.observation.exposures]
     if setting.parameters.white_light.skip:
-        _make_folder(setting.folder)
+        make_folder(setting.folder)
         return lanes, _channels(setting), None
     curves = [curve for lane in lanes for curve in lane.curves]
     white_light_checks.check(curves)
-    _make_folder(setting.folder)
+    planned = _planned_channels(setting, setting.observation)
+    make_folder(setting.folder)
     for lane in lanes:
         lane.run()
     white_light_checks.warn_if_empty(curves)
     table = white_light.table(setting.observation, curves)
     path = _write_table(setting, f"{setting.observation.product_name}_whtlt.ecsv", table)
-    return lanes, {"whtlt": [path]} | _channels(setting), table
+    return lanes, {"whtlt": [path]} | _written_channels(setting, setting.observation, planned), table
 
 
 def _channels(setting: Setting, path: Path | None = None) -> dict[str, list[Path]]:
@@ -256,7 +250,19 @@ def _channels(setting: Setting, path: Path | None = None) -> dict[str, list[Path
     if setting.channels is None:
         return {}
     observation = setting.observation if path is None else read_spectra(path)
-    plan = channels.prepare(observation, setting.channels, setting.parameters)
+    return _written_channels(setting, observation, _planned_channels(setting, observation))
+
+
+def _planned_channels(setting: Setting, observation: Observation) -> channels.ChannelPlan | None:
+    """Return what is made of spectra that are there, None if no channels are asked for."""
+    return None if setting.channels is None else channels.prepare(observation, setting.channels, setting.parameters)
+
+
+def _written_channels(
+    setting: Setting, observation: Observation, plan: channels.ChannelPlan | None
+) -> dict[str, list[Path]]:
+    if plan is None:
+        return {}
     meta = channels.metadata(observation, setting.parameters, __version__, setting.observation.times_file)
     product, most = setting.observation.product_name, setting.parameters.channels.max_rows
     return {"channels": channels.write(plan, setting.folder, product, meta, most, setting.progress)}
@@ -285,22 +291,6 @@ def _collected(lanes: Sequence[Lane]) -> dict[str, list[Path]]:
         for kind, paths in lane.products.items():
             products.setdefault(kind, []).extend(paths)
     return products
-
-
-def _ranges(
-    observation: Observation, references: References, parameters: Parameters
-) -> tuple[WavelengthRange, ...] | None:
-    """Return the ranges of the white light: the reference's, else for SOSS the built-in ones, else None."""
-    path = references.path("wavelengthrange")
-    if path is not None:
-        return read_wavelengthrange(path)
-    if observation.mode.exp_type == "NIS_SOSS" and parameters.white_light.built_in_range:
-        return built_in_ranges(observation.exposures[0].subarray)
-    return None
-
-
-def _mask(setting: Setting, exposure: Any) -> Any:
-    return None if setting.bad_pixels is None else read_bad_pixels(setting.bad_pixels, exposure)
 
 
 def _statuses(setting: Setting) -> dict[str, str]:
@@ -353,75 +343,23 @@ def _record(setting: Setting) -> CrfintsRecord:
 
 
 def _warn_if_idle(observation: Observation, parameters: Parameters) -> None:
-    """Warn if every step that makes a product is skipped."""
+    """Warn if no step makes a product: all are skipped, or do not write theirs."""
     if observation.exposures[0].from_spectra:
         return
     measuring = parameters.tso_photometry if observation.mode.is_imaging else parameters.extract_1d
-    if parameters.outlier_detection.skip and measuring.skip:
+    if _writes_no_exposures(parameters) and measuring.skip:
         _warn_idle(observation)
+
+
+def _writes_no_exposures(parameters: Parameters) -> bool:
+    detection = parameters.outlier_detection
+    return detection.skip or not (detection.save_results or detection.save_intermediate_results)
 
 
 def _warn_idle(observation: Observation) -> None:
     warnings.warn(
-        f"{observation.product_name}: every step that makes a product is skipped, so there will be none",
+        f"{observation.product_name}: every step that makes a product is skipped or does not write it, so there will be"
+        " none",
         Tso3Warning,
         stacklevel=4,
     )
-
-
-def _checked(name: str, value: int | None, default: int) -> int:
-    if value is not None and value < 1:
-        raise ParameterError(f"{value} is less than 1", name)
-    return default if value is None else int(value)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder of the products, now that everything asked for can be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made ({error.strerror}); choose another folder", folder) from error
-
-
-@contextmanager
-def _no_empty_folder(folder: Path) -> Iterator[None]:
-    """Remove the folder of the products after an error, if the run made it and nothing is in it."""
-    new = not folder.exists()
-    try:
-        yield
-    except BaseException:
-        if new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
-
-
-def _peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
-
-
-@contextmanager
-def _recorded_warnings() -> Iterator[list[str]]:
-    """Note the text of every `Tso3Warning`, once, and pass all warnings on as they are."""
-    texts: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", Tso3Warning)
-        shown = warnings.showwarning
-
-        def note(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: Any = None,
-            line: str | None = None,
-        ) -> None:
-            if issubclass(category, Tso3Warning):
-                if str(message) in texts:
-                    return
-                texts.append(str(message))
-            shown(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = note
-        yield texts

@@ -22,7 +22,7 @@ from tso3.io.exposure import Exposure
 from tso3.io.exposure_products import ExposureProducts
 from tso3.io.reader import Reader
 from tso3.progress import Progress
-from tso3.steps.known_outliers import KnownOutliers
+from tso3.steps.known_outliers import KnownOutliers, OutlierNotes
 from tso3.steps.outlier_detection import OutlierPlan
 from tso3.stream import ExposureStream
 
@@ -136,6 +136,8 @@ class Recipe:
         Bytes that are kept for the whole exposure.
     known : KnownOutliers or None
         All outliers, where preparing has found them already.
+    noting : bool
+        Whether the outliers that are found are part of the result.
     """
 
     exposure: Exposure
@@ -143,6 +145,7 @@ class Recipe:
     bad_pixels: NDArray[np.bool_] | None
     fixed_bytes: int
     known: KnownOutliers | None = None
+    noting: bool = False
 
     @property
     def used_rows(self) -> slice:
@@ -167,8 +170,8 @@ class Recipe:
         """Reduce one finished block; called from several threads."""
         raise NotImplementedError
 
-    def stream(self, reader: Reader, writer: Any = None) -> ExposureStream:
-        """Return the stream of the exposure."""
+    def stream(self, reader: Reader, writer: Any = None, notes: OutlierNotes | None = None) -> ExposureStream:
+        """Return the stream of the exposure; ``notes`` takes the outliers that it finds."""
         return ExposureStream(
             self.exposure,
             reader,
@@ -178,6 +181,7 @@ class Recipe:
             bad_pixels=self.bad_pixels,
             writer=writer,
             known=self.known,
+            notes=notes,
         )
 
 
@@ -271,6 +275,8 @@ class PartResult:
         Names of the products that were written.
     rows : object or None
         What the product of spectra is told (see `RowTarget`).
+    known : tuple of KnownOutliers or None
+        Where they are, by recipe; None where the recipe does not ask for it.
     """
 
     paths: tuple[Path, ...]
@@ -280,6 +286,7 @@ class PartResult:
     crfints: tuple[str, ...]
     medians: tuple[str, ...]
     rows: Any = None
+    known: tuple[KnownOutliers | None, ...] = ()
 
 
 def reduce_part(part: Part, progress: Progress) -> PartResult:
@@ -299,7 +306,7 @@ def reduce_part(part: Part, progress: Progress) -> PartResult:
         Products are whole when it is there.
     """
     products = part.writers()
-    flags, gathered = [], []
+    flags, gathered, known = [], [], []
     with ExitStack() as stack:
         rows, told = None, None
         if part.rows is not None:
@@ -308,8 +315,10 @@ def reduce_part(part: Part, progress: Progress) -> PartResult:
         stack.enter_context(products)
         for recipe in part.recipes:
             progress.start(recipe.exposure.label, part.segments.n_int)
-            flagged, found = _reduce(recipe, part, products, rows, progress)
+            notes = _notes(recipe.exposure) if recipe.noting else None
+            flagged, found = _reduce(recipe, part, (products, rows, notes), progress)
             progress.finish()
+            known.append(None if notes is None else notes.known())
             flags.append(flagged)
             gathered.append(found)
     return PartResult(
@@ -320,13 +329,22 @@ def reduce_part(part: Part, progress: Progress) -> PartResult:
         crfints=tuple(path.name for path in products.crfints_paths),
         medians=tuple(path.name for path in products.median_paths),
         rows=told,
+        known=tuple(known),
     )
 
 
+def _notes(exposure: Exposure) -> OutlierNotes:
+    return OutlierNotes((exposure.n_int, exposure.ny, exposure.nx))
+
+
 def _reduce(
-    recipe: Recipe, part: Part, products: ExposureProducts, rows: Rows | None, progress: Progress
+    recipe: Recipe,
+    part: Part,
+    targets: tuple[ExposureProducts, Rows | None, OutlierNotes | None],
+    progress: Progress,
 ) -> tuple[NDArray[np.int64], Any]:
-    """Stream the part's segments of one exposure; return its flags and what it gathered."""
+    """Stream the part's segments of one exposure into its products; return its flags and what it gathered."""
+    products, rows, notes = targets
     gathered = recipe.gather(part.segments)
     limits = part.limits
 
@@ -335,7 +353,7 @@ def _reduce(
         progress.advance(block.n_int)
 
     with Reader(recipe.exposure) as reader:
-        stream = recipe.stream(reader, products.of(recipe.exposure))
+        stream = recipe.stream(reader, products.of(recipe.exposure), notes)
         cut = stream.plan(
             limits.max_memory,
             limits.workers,

@@ -131,7 +131,8 @@ def settle_radius(lane: ImagingLane, plan: tso_photometry.PhotometryPlan) -> flo
         lane.exposure,
         lane.outliers,
         lane.bad_pixels,
-        lane.fixed_bytes,
+        lane.recipe.fixed_bytes,
+        known=lane.recipe.known,
         plans=tuple(_quick(plan, radius) for radius in _radii(plan, ())),
     )
     light = _light(recipe, plan, scan_exposure(lane.setting, recipe))
@@ -231,7 +232,12 @@ class ImagingScanLane(ImagingLane):
             plans += [_quick(self._plan, radius) for radius in _radii(self._plan, self.grid.sizes)]
         self.setting = setting
         self.scanning = ImagingScanRecipe(
-            self.exposure, self.outliers, self.bad_pixels, self.fixed_bytes, plans=tuple(plans)
+            self.exposure,
+            self.outliers,
+            self.bad_pixels,
+            self.recipe.fixed_bytes,
+            known=self.recipe.known,
+            plans=tuple(plans),
         )
 
     def scan(self) -> list[ScannedLight]:

@@ -23,22 +23,22 @@ from tso3.io.exposure import Observation
 from tso3.io.references import find_references
 from tso3.lane import Setting
 from tso3.parameters import Parameters
-from tso3.pipeline import (
-    _checked,
-    _crew,
-    _make_folder,
-    _mask,
-    _no_empty_folder,
-    _peak_memory,
-    _ranges,
-    _recorded_warnings,
-)
 from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Limits
 from tso3.scan_grid import Grid
 from tso3.scan_imaging import ImagingScanLane
 from tso3.scan_lane import SpectralScanLane
 from tso3.scan_result import ScannedLight, ScanResult, table_of
+from tso3.session import (
+    checked,
+    crew_of,
+    make_folder,
+    mask_of,
+    no_empty_folder,
+    peak_memory,
+    recorded_warnings,
+    wavelength_ranges,
+)
 from tso3.steps.scan import BACKGROUNDS
 
 __all__ = ["parse_annuli", "parse_sizes", "scan", "scanned_grid"]
@@ -114,28 +114,28 @@ def scan(
         If an input, a parameter or a reference cannot be used, or a scan makes no sense for the mode.
     """
     started = time.perf_counter()
-    with _recorded_warnings() as texts:
+    with recorded_warnings() as texts:
         preset, settings = resolve(preset, explicit=parameters)
         limits = Limits(
             parse_size(max_memory),
-            _checked("workers", workers, available_workers()),
-            _checked("block_size", block_size, 1) if block_size is not None else None,
+            checked("workers", workers, available_workers()),
+            checked("block_size", block_size, 1) if block_size is not None else None,
         )
-        crew = _crew(scheduler, cluster, limits, workers)
+        crew = crew_of(scheduler, cluster, limits, workers)
         observation, settings = take_in(inputs, settings, integrations=integrations)
         grid = scanned_grid(observation, width, radius, background, annulus)
         settings = _without_auto(settings)
         given = overrides or {}
         references = in_use(observation, find_references(observation, given), given, settings, preset == "archive")
         folder = Path("." if output_dir is None else output_dir)
-        with _no_empty_folder(folder), crew(folder, observation.product_name) as present:
+        with no_empty_folder(folder), crew(folder, observation.product_name) as present:
             setting = Setting(
                 observation=observation,
                 folder=folder,
                 parameters=settings,
                 preset=preset,
                 references=references,
-                wavelength_ranges=_ranges(observation, references, settings),
+                wavelength_ranges=wavelength_ranges(observation, references, settings),
                 bad_pixels=bad_pixels,
                 limits=limits,
                 crew=present,
@@ -144,14 +144,14 @@ def scan(
             lights = _scanned(setting, grid)
             product = None
             if output_dir is not None:
-                _make_folder(folder)
+                make_folder(folder)
                 table = table_of(lights, _metadata(setting))
                 product = write_catalog(folder / f"{observation.product_name}_scan.ecsv", table)
     return ScanResult(
         lights=lights,
         product=product,
         seconds=time.perf_counter() - started,
-        peak_memory=_peak_memory(),
+        peak_memory=peak_memory(),
         warnings=tuple(texts),
         references=references.described(),
         name=observation.product_name,
@@ -165,7 +165,7 @@ def _scanned(setting: Setting, grid: Grid) -> tuple[ScannedLight, ...]:
     exposures = setting.observation.exposures
     lights: list[ScannedLight] = []
     for exposure in exposures:  # one after the other: what is laid down for one is gone before the next
-        lights += kind(setting, exposure, _mask(setting, exposure), grid).scan()
+        lights += kind(setting, exposure, mask_of(setting, exposure), grid).scan()
     if not lights:
         raise InputError("has no spectrum to scan; see the warnings", exposures[0].segments[0].path)
     return tuple(lights)
@@ -286,6 +286,10 @@ def parse_sizes(text: str | Sequence[float], name: str) -> tuple[float, ...]:
         raise ParameterError(f"{text!r} is no grid; {hint}", name) from error
     if text.count(":") > 2 or not (math.isfinite(first + last) and step > 0.0) or (last - first) / step > _MOST:
         raise ParameterError(f"{text!r} is no grid of up to {_MOST} sizes; give FIRST:LAST or FIRST:LAST:STEP", name)
+    if last < first:
+        raise ParameterError(
+            f"{text!r}: the last, {last:g}, is below the first, {first:g}; give FIRST:LAST rising", name
+        )
     n = math.floor((last - first) / step + 1e-9)
     return _checked_sizes([round(first + step * k, 9) for k in range(n + 1)], text, name)
 

@@ -144,6 +144,8 @@ class ExposureStream:
         Takes the planes with the new flags.
     known : KnownOutliers, optional
         From an earlier pass: they are marked, and none are looked for.
+    notes : OutlierNotes, optional
+        Takes the outliers that `run` finds.
     """
 
     def __init__(
@@ -157,11 +159,13 @@ class ExposureStream:
         bad_pixels: NDArray[np.bool_] | None = None,
         writer: PlaneWriter | None = None,
         known: KnownOutliers | None = None,
+        notes: OutlierNotes | None = None,
     ) -> None:
         self.exposure = exposure
         self.reader = reader
         self.outliers = outliers if known is None else None
         self.known = known
+        self.notes = notes
         self.bad_pixels = bad_pixels
         self.writer = writer
         self.variances = tuple(name for name in _VARIANCES if name in exposure.planes)
@@ -278,6 +282,7 @@ class ExposureStream:
         raw = self._read(first, last, rows, _FRAME_PLANES)
         own_raw = {name: plane[start - first : stop - first] for name, plane in raw.items()}
         own_raw |= self._read(start, stop, rows, self.variances)
+        notes = notes if dry else self.notes
         n_flagged = np.zeros(stop - start, np.int64)
         for place in self._parts(rows, last - first):
             outlier = None

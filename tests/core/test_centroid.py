@@ -62,6 +62,26 @@ def test_fit_recovers_the_gaussian_in_any_unit(dx, dy, sigma_x, sigma_y, flux):
     assert fits.flux[0] == pytest.approx(flux, rel=1e-5)
 
 
+def test_errors_of_the_fit_are_its_scatter():
+    """Noise that differs from pixel to pixel; one bad pixel."""
+    rng, n = np.random.default_rng(5), 1500
+    err = np.broadcast_to(1.0 + 0.05 * star(flux=300.0)[0], (n, SIZE, SIZE)).astype(np.float32)
+    data = star(n_int=n) + err * rng.standard_normal((n, SIZE, SIZE)).astype(np.float32)
+    data[:, 16, 14] = np.nan
+    level, x, y = np.zeros(n, np.float32), np.full(n, 15.2), np.full(n, 14.7)
+    for unit in (1.0, 1e-6):
+        scale = np.full((SIZE, SIZE), unit, np.float32)
+        fits = fit_gaussians(Images.of(data, err, scale=scale), level, x, y, 11, FIT_METHODS["minimum"])
+        for name in ("width_x", "width_y", "flux"):
+            told = np.median(getattr(fits, f"{name}_err"))
+            assert np.std(getattr(fits, name)) == pytest.approx(told, rel=0.06), name
+
+
+def test_a_width_at_its_bound_has_no_error():
+    fits = fit(np.full((1, SIZE, SIZE), 7.0, np.float32))
+    assert np.isnan([fits.width_x_err[0], fits.width_y_err[0], fits.flux_err[0]]).all()
+
+
 def test_the_archives_fitter_stops_where_the_unit_tells_it():
     """Not a wish: what ``trf`` copies, in its own words."""
     widths = [fit(star(flux=flux), method="trf").width_x[0] for flux in (1e3, 1e-3)]

@@ -13,7 +13,9 @@ from astropy.table import QTable, Table
 import tso3
 from tso3.cli import main
 from tso3.errors import ParameterError
+from tso3.parameters import Channels
 from tso3.simulate import simulate
+from tso3.steps.channel_spec import parse_channels
 
 LENGTHS = (6, 5, 4)
 
@@ -187,6 +189,22 @@ def test_channels_without_a_wavelength_are_refused_before_the_work(tiny, tmp_pat
         ParameterError, match=r"5.0,6.0 leaves no channel with a wavelength of \S+, which has 3 to 4 mic"
     ):
         quietly(tiny[0], tmp_path / "out", parameters={"channels": {"spec": "5.0,6.0"}}, overrides=tiny_aperture)
+    assert not (tmp_path / "out").exists()
+
+
+def test_channels_without_light_are_refused_before_the_work(tiny, tmp_path):
+    """The spectrum that is expected has no light in the only channel; in another it has."""
+    wavelength, light = np.linspace(3.0, 4.0, 11), np.where(np.arange(11) < 8, 5.0, np.nan)
+    spec = parse_channels(Channels(spec="3.85,4.1"))
+    with pytest.raises(ParameterError, match=r"^channels.spec: 3.85,4.1 leaves no channel with light in a, .* to 3.7"):
+        spec.check([(wavelength, light)], "a")
+    spec.check([(wavelength, None)], "a")
+    parse_channels(Channels(spec="3.0,3.2")).check([(wavelength, light)], "a")
+
+
+def test_channels_of_given_spectra_are_refused_before_anything_is_written(tiny, tmp_path):
+    with pytest.raises(ParameterError, match="leaves no channel with light"):
+        quietly(tiny[1].products["x1dints"][0], tmp_path / "out", parameters={"channels": {"spec": "5.0,6.0"}})
     assert not (tmp_path / "out").exists()
 
 

@@ -30,12 +30,34 @@ def visit(tmp_path_factory):
         ({"white_light": {"min_wavelength": 20.0}}, "no wavelength of"),
         ({"white_light": {"min_wavelength": 9.0, "max_wavelength": 8.0}}, "no wavelength of"),
         ({"outlier_detection": {"good_bits": "NONSENSE"}}, "names no DQ bits"),
+        ({"white_light": {"baseline": "40:50"}}, "40:50 holds none of the integrations of .* 1 to 30"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(visit, tmp_path, parameters, told):
     with pytest.raises(ParameterError, match=told):
         tso3.run(visit.association, tmp_path / "out", parameters=parameters, overrides=visit.references)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_baseline_outside_is_refused_before_anything_is_read(visit, tmp_path, monkeypatch):
+    monkeypatch.setattr("tso3.steps.survey.run", lambda *_, **__: pytest.fail("the survey was made"))
+    with pytest.raises(ParameterError, match="holds none of the integrations"):
+        tso3.run(visit.association, tmp_path, parameters={"white_light": {"baseline": "31:40"}})
+
+
+def test_without_the_flagged_exposures_all_else_is_the_same(visit, tmp_path):
+    quiet = {"outlier_detection": {"save_results": False}}
+    with_them = tso3.run(visit.association, tmp_path / "a", overrides=visit.references)
+    without = tso3.run(visit.association, tmp_path / "b", parameters=quiet, overrides=visit.references)
+    assert set(with_them.products) - set(without.products) == {"crfints"}
+    assert not list((tmp_path / "b").glob("*crfints*"))
+    assert without.n_flagged == with_them.n_flagged > 0
+    for name in with_them.white_light.colnames:
+        np.testing.assert_array_equal(with_them.white_light[name], without.white_light[name])
+    both = [result.products["x1dints"][0] for result in (with_them, without)]
+    for one, other in zip(*(fits.open(path) for path in both), strict=True):
+        if one.name == "EXTRACT1D":
+            assert one.data.tobytes() == other.data.tobytes()
 
 
 def test_skipping_every_product_is_told(visit, tmp_path):

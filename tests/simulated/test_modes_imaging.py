@@ -13,8 +13,10 @@ from astropy.io import fits
 
 import tso3
 from tso3.errors import Tso3Warning
+from tso3.imaging_lane import ImagingLane
 from tso3.simulate import simulate
 from tso3.simulate.optics import point_spread
+from tso3.steps import outlier_detection
 
 
 def run(inputs, folder, **arguments):
@@ -158,3 +160,40 @@ def test_radii_of_a_reference_file(single, tmp_path):
     assert "r=8.0 pixels" in result.white_light.meta["apertures"]
     assert result.white_light.meta["sizes_source"] == path.name
     assert "tsophot: jwst_nircam_tsophot_0001.json (user)" in result.references
+
+
+def test_bad_pixels_are_completed_from_the_moved_star(tmp_path):
+    """A bright pixel beside the middle is bad in every other integration; the star moves by 0.05 pixel."""
+    options = {"detectors": ["NRCB1"], "configuration": "F210M", "jitter": 0.05, "drift": 0.1, "depth": 0.0}
+    visit = simulate("NRC_TSIMAGE", tmp_path / "in", n_int=80, cosmic_rays=0.0, bad_pixels=0.0, noise=False, **options)
+    whole = tso3.run(visit.association, tmp_path / "whole")
+    x, y = (round(float(np.median(whole.white_light[f"centroid_{axis}"].value))) for axis in "xy")
+    with fits.open(visit.members[0], mode="update") as hdus:
+        hdus["DQ"].data[::2, y, x + 1] |= 1
+    scatter = {}
+    for profile in ("steady", "moving"):
+        result = tso3.run(visit.association, tmp_path / profile, parameters={"tso_photometry": {"profile": profile}})
+        ratio = result.white_light["net_aperture_sum"] / whole.white_light["net_aperture_sum"]
+        scatter[profile] = float(np.std(np.asarray(ratio)))
+    assert scatter["steady"] > 1e-3
+    assert scatter["moving"] < 0.3 * scatter["steady"]
+
+
+@pytest.mark.parametrize("segments", [1, 2])
+def test_three_passes_of_the_archive_look_for_outliers_once(tmp_path, monkeypatch, segments):
+    visit = simulate("NRC_TSIMAGE", tmp_path / "in", n_int=40, segments=segments, detectors=["NRCB1"], cosmic_rays=30.0)
+    searched = []
+    find = outlier_detection.run
+    monkeypatch.setattr(outlier_detection, "run", lambda *a, **k: searched.append(a[3:5]) or find(*a, **k))
+    once = tso3.run(visit.association, tmp_path / "once", preset="archive", workers=1)
+    n_once = len(searched)
+    monkeypatch.setattr(ImagingLane, "_may_note", False)
+    thrice = tso3.run(visit.association, tmp_path / "thrice", preset="archive", workers=1)
+    assert len(searched) - n_once == 3 * n_once
+    assert once.n_flagged == thrice.n_flagged > 0
+    assert once.exposures == thrice.exposures
+    for one, other in zip(once.products["crfints"], thrice.products["crfints"], strict=True):
+        for name in ("SCI", "ERR", "DQ"):
+            assert fits.getdata(one, name).tobytes() == fits.getdata(other, name).tobytes()
+    for name in once.white_light.colnames:
+        np.testing.assert_array_equal(once.white_light[name], thrice.white_light[name])

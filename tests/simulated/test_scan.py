@@ -203,6 +203,11 @@ def test_grids_that_are_none(text):
         parse_sizes(text, "width")
 
 
+def test_a_grid_that_falls_is_told():
+    with pytest.raises(tso3.ParameterError, match=r"^width: '12:4': the last, 4, is below the first, 12; give FIRST"):
+        parse_sizes("12:4", "width")
+
+
 @pytest.mark.parametrize("text", ["5", "5:4", "0:4", "a:b", "1:2:3"])
 def test_annuli_that_are_none(text):
     with pytest.raises(tso3.ParameterError):

@@ -11,7 +11,8 @@ from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
 from tso3.errors import InputError, OutputError, ParameterError
-from tso3.simulate import simulate
+from tso3.simulate import reused_parts, simulate
+from tso3.simulate.configurations import instrument_of
 
 PLANES = ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 MODES = {
@@ -295,3 +296,37 @@ def test_nothing_left_behind_when_interrupted(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         simulate("NRC_TSIMAGE", tmp_path, n_int=4, segments=2, progress=Stop())
     assert [p.name for p in Path(tmp_path).glob(".*")] == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("NRS_BRIGHTOBJ", {"configuration": "PRISM", "segments": 2}),
+        ("NRC_TSIMAGE", {}),
+        ("MIR_MRS", {"subarray": "ROWS96"}),
+    ],
+)
+def test_reused_parts_change_no_byte_but_dates(mode, options, tmp_path):
+    options = {
+        "n_int": 4,
+        "detectors": [instrument_of(mode, options.get("configuration")).detectors[0].name],
+        **options,
+    }
+    with reused_parts():
+        kept = [simulate(mode, tmp_path / f"kept{seed}", seed=seed, **options) for seed in (3, 4)]
+    fresh = [simulate(mode, tmp_path / f"fresh{seed}", seed=seed, **options) for seed in (3, 4)]
+    for one, other in zip(kept, fresh, strict=True):
+        assert {kind: path.name for kind, path in one.references.items()} == {
+            kind: path.name for kind, path in other.references.items()
+        }
+        for a, b in zip(one.members, other.members, strict=True):
+            with fits.open(a) as first, fits.open(b) as second:
+                assert [hdu.name for hdu in first] == [hdu.name for hdu in second]
+                assert first[0].header["FILENAME"] == second[0].header["FILENAME"]
+                for name in ("SCI", "ERR", "DQ", "VAR_POISSON", "INT_TIMES"):
+                    assert first[name].data.tobytes() == second[name].data.tobytes()
+        truths = [np.load(next(iter(visit.truths.values()))) for visit in (one, other)]
+        for name in truths[0].files:
+            np.testing.assert_array_equal(truths[0][name], truths[1][name])
+    with fits.open(kept[0].members[0]) as first, fits.open(kept[1].members[0]) as second:
+        assert not np.array_equal(first["SCI"].data, second["SCI"].data, equal_nan=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tso3.cli.options import with_overrides
+from tso3.cli.options import with_overrides, with_shared
 
 __all__ = ["app", "main"]
 
@@ -24,8 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_VALUES, _REFERENCES, _RESOURCES, _DISPLAY = "Parameters", "Reference files", "Resources", "Display"
-_SCENE, _PART, _GRID = "Scene", "Integrations", "Grid"
+_VALUES, _PART, _DISPLAY, _SCENE, _GRID = "Parameters", "Integrations", "Display", "Scene", "Grid"
 _Inputs = Annotated[
     list[str],
     typer.Argument(
@@ -36,58 +35,7 @@ _Inputs = Annotated[
 ]
 _Output = Annotated[Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder of the products.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=_DISPLAY)]
-_Preset = Annotated[
-    str | None,
-    typer.Option(metavar="default|archive", help="The best light curve, or jwst's numbers.", rich_help_panel=_VALUES),
-]
-_Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="STEP.PARAMETER=VALUE", help="Set one parameter.", rich_help_panel=_VALUES),
-]
-_Config = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="FILE", help="tso3.toml, or the archive's pars-*.asdf.", rich_help_panel=_VALUES),
-]
-_Skip = Annotated[list[str] | None, typer.Option(metavar="STEP", help="Skip a step.", rich_help_panel=_VALUES)]
-_Integrations = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FIRST:LAST",
-        help="Reduce these only, as INT_NUM counts them from 1; both included.",
-        rich_help_panel=_PART,
-    ),
-]
-_BadPixels = Annotated[
-    Path | None,
-    typer.Option(metavar="FITS", help="Image that is not 0 where a pixel is bad.", rich_help_panel=_REFERENCES),
-]
-_MaxMemory = Annotated[str, typer.Option(metavar="SIZE", help="Private memory at most.", rich_help_panel=_RESOURCES)]
-_Workers = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Threads; by default all processors.", rich_help_panel=_RESOURCES),
-]
-_BlockSize = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Integrations in a block; by default what fits.", rich_help_panel=_RESOURCES),
-]
-_Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="Scheduler of a Dask cluster that reduces the segments, such as tcp://node1:8786.",
-        rich_help_panel=_RESOURCES,
-    ),
-]
-_ClusterOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="local:N", help="N processes of this machine reduce the segments.", rich_help_panel=_RESOURCES
-    ),
-]
-_Verbose = Annotated[
-    bool,
-    typer.Option("--verbose", "-v", help="Show the parameters and every warning too.", rich_help_panel=_DISPLAY),
-]
+_AGAIN_SECONDS = 0.05
 _Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 
 
@@ -109,14 +57,10 @@ def _tso3(
 
 
 @app.command("run")
-@with_overrides
+@with_shared
 def _run(
     inputs: _Inputs,
     output_dir: _Output = Path("."),
-    preset: _Preset = None,
-    assignments: _Assignments = None,
-    config: _Config = None,
-    skip: _Skip = None,
     channels: Annotated[
         str | None,
         typer.Option(
@@ -126,7 +70,6 @@ def _run(
             rich_help_panel=_VALUES,
         ),
     ] = None,
-    integrations: _Integrations = None,
     times: Annotated[
         Path | None,
         typer.Option(
@@ -135,19 +78,11 @@ def _run(
             rich_help_panel=_PART,
         ),
     ] = None,
-    bad_pixels: _BadPixels = None,
-    max_memory: _MaxMemory = "1GiB",
-    workers: _Workers = None,
-    block_size: _BlockSize = None,
-    scheduler: _Scheduler = None,
-    cluster: _ClusterOption = None,
     figure: Annotated[
         bool, typer.Option("--figure", help="Draw the light curve and the detector (PNG).", rich_help_panel=_DISPLAY)
     ] = False,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
     *,
-    overrides: dict[str, Path],
+    shared: dict[str, Any],
 ) -> None:
     """
     Reduce observations: flag outliers, extract spectra or photometry, make the white light.
@@ -158,34 +93,15 @@ def _run(
     """
     from tso3.cli.run import Request, run_and_report
 
-    code = run_and_report(
-        Request(
-            inputs=inputs,
-            output_dir=output_dir,
-            preset=preset,
-            assignments=[*(assignments or []), *([] if channels is None else [f"channels.spec={channels}"])],
-            config=config or [],
-            skip=skip or [],
-            overrides=overrides,
-            integrations=integrations,
-            times=times,
-            bad_pixels=bad_pixels,
-            max_memory=max_memory,
-            workers=workers,
-            block_size=block_size,
-            scheduler=scheduler,
-            cluster=cluster,
-            figure=figure,
-            quiet=quiet,
-            verbose=verbose,
-        )
-    )
+    if channels is not None:
+        shared["assignments"].append(f"channels.spec={channels}")
+    code = run_and_report(Request(inputs=inputs, output_dir=output_dir, times=times, figure=figure, **shared))
     if code:
         raise typer.Exit(code)
 
 
 @app.command("scan")
-@with_overrides
+@with_shared
 def _scan(
     inputs: _Inputs,
     width: Annotated[
@@ -217,24 +133,11 @@ def _scan(
         ),
     ] = None,
     output_dir: _Output = Path("."),
-    preset: _Preset = None,
-    assignments: _Assignments = None,
-    config: _Config = None,
-    skip: _Skip = None,
-    integrations: _Integrations = None,
-    bad_pixels: _BadPixels = None,
-    max_memory: _MaxMemory = "1GiB",
-    workers: _Workers = None,
-    block_size: _BlockSize = None,
-    scheduler: _Scheduler = None,
-    cluster: _ClusterOption = None,
     figure: Annotated[
         bool, typer.Option("--figure", help="Draw scatter against size (PNG).", rich_help_panel=_DISPLAY)
     ] = False,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
     *,
-    overrides: dict[str, Path],
+    shared: dict[str, Any],
 ) -> None:
     """
     Measure the scatter of the white light in many apertures, in one pass over the data.
@@ -244,28 +147,8 @@ def _scan(
     from tso3.cli.run import Request
     from tso3.cli.scan import GridRequest, scan_and_report
 
-    scan_and_report(
-        Request(
-            inputs=inputs,
-            output_dir=output_dir,
-            preset=preset,
-            assignments=assignments or [],
-            config=config or [],
-            skip=skip or [],
-            overrides=overrides,
-            integrations=integrations,
-            bad_pixels=bad_pixels,
-            max_memory=max_memory,
-            workers=workers,
-            block_size=block_size,
-            scheduler=scheduler,
-            cluster=cluster,
-            figure=figure,
-            quiet=quiet,
-            verbose=verbose,
-        ),
-        GridRequest(width=width, radius=radius, background=background, annulus=annulus),
-    )
+    grid = GridRequest(width=width, radius=radius, background=background, annulus=annulus)
+    scan_and_report(Request(inputs=inputs, output_dir=output_dir, figure=figure, **shared), grid)
 
 
 @app.command("demo")
@@ -400,12 +283,42 @@ def _stop_on_signals() -> None:
     import threading
 
     def stop(number: int, frame: object) -> None:
+        _repeat_if_swallowed(number)
         raise SystemExit(128 + number)
+
+    def interrupt(number: int, frame: object) -> None:
+        _repeat_if_swallowed(number)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
                 signal.signal(getattr(signal, name), stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, interrupt)
+
+
+def _repeat_if_swallowed(number: int) -> None:
+    """
+    Send a signal once more if what its handler raises is lost.
+
+    While a kernel is compiled the handler may run in a function that the compiler calls from C: Python then prints what
+    is raised there, and goes on.
+    """
+    import os
+    import sys
+    import threading
+
+    usual = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        sys.unraisablehook = usual
+        if isinstance(lost.exc_value, SystemExit | KeyboardInterrupt):
+            threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number)).start()
+        else:
+            usual(lost)
+
+    sys.unraisablehook = hook
 
 
 def _fail(message: str) -> int:

@@ -82,13 +82,14 @@ def _exposures(result: RunResult) -> Table:
 
 
 def _noise(result: RunResult) -> Table:
-    """One row for each light curve: scatter outside the transit, and what averaging makes of it."""
+    """One row for each light curve: scatter outside the transit, its limit, and what averaging makes of it."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("noise outside the transit", overflow="fold")
-    for heading in ("integrations", "std [ppm]", "robust [ppm]", "averaged over", "over white noise"):
+    table.add_column("noise outside the transit [ppm]", overflow="fold")
+    columns = ("samples", "std", "robust", "point to point", "limit", "ratio", "averaged over", "over white noise")
+    for heading in columns:
         table.add_column(heading, justify="right")
     for name, noise in result.noise.items():
         averaged = f"{noise.red_noise:.2f} ± {noise.red_noise_error:.2f}" if noise.averaged_over else "–"
@@ -97,6 +98,9 @@ def _noise(result: RunResult) -> Table:
             f"{noise.n_quiet}",
             _number(1e6 * noise.standard_deviation),
             _number(1e6 * noise.robust_scatter),
+            _number(1e6 * noise.point_to_point),
+            _number(1e6 * noise.photon_limit),
+            f"{noise.ratio:.2f}" if math.isfinite(noise.ratio) else "–",
             f"{noise.averaged_over}" if noise.averaged_over else "–",
             averaged,
         )

@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tso3.core.images import Images, fill_net, first_pixel
+from tso3.core.moving_star import MovingStar, fill_star
 
 __all__ = ["Box", "Centroids", "find_centroids", "median_position"]
 
@@ -65,7 +66,7 @@ class Centroids:
     y_error: NDArray[np.float64]
 
 
-def find_centroids(images: Images, box: Box, reference: NDArray[np.float64] | None = None) -> Centroids:
+def find_centroids(images: Images, box: Box, reference: NDArray[np.float64] | MovingStar | None = None) -> Centroids:
     """
     Return the centre of mass of a box in every integration.
 
@@ -79,8 +80,8 @@ def find_centroids(images: Images, box: Box, reference: NDArray[np.float64] | No
         Stack; NaN marks bad pixels. Not modified.
     box : Box
         Where to look; if its centre is outside the array nothing is found.
-    reference : ndarray, shape (ny, nx), optional
-        Steady image of the source without background, any unit; NaN where unknown.
+    reference : ndarray, shape (ny, nx), or MovingStar, optional
+        Image of the source without background, any unit; NaN where unknown. The same for all integrations, or of each.
 
     Returns
     -------
@@ -113,13 +114,15 @@ def find_centroids(images: Images, box: Box, reference: NDArray[np.float64] | No
     source = (x - box.x) ** 2 + (y - box.y) ** 2 < box.source_radius**2
     outside = np.flatnonzero(~source)
     window = _window(box, ny, nx)
-    steady = np.full((ny, nx), np.nan) if reference is None else reference
+    star = reference
+    if not isinstance(star, MovingStar):
+        star = MovingStar.at_rest(np.full((ny, nx), np.nan) if star is None else star, n_int)
     _centroid_block(
         (images.data, images.err, images.scale),
         outside,
         window,
         np.ascontiguousarray(source[window[0] : window[1], window[2] : window[3]]),
-        steady,
+        star,
         (found.x, found.y, found.background, found.total, found.error, found.n_bad, x_error, y_error),
     )
     return found
@@ -166,7 +169,7 @@ def _centroid_block(
     outside: NDArray[np.int64],
     window: tuple[int, int, int, int],
     near: NDArray[np.bool_],
-    steady: NDArray[np.float64],
+    star: MovingStar,
     out: tuple,  # type: ignore[type-arg]
 ) -> None:
     """Fill the fields of `Centroids` for all integrations."""
@@ -174,6 +177,7 @@ def _centroid_block(
     low, high, left, right = window
     _, ny, nx = data.shape
     cut = np.empty((high - low, right - left))
+    shape = np.empty_like(cut)
     sample = np.empty(outside.size, np.float32)
     for i in range(data.shape[0]):
         background = float(_median_outside(data[i].ravel(), scale.ravel(), outside, sample))
@@ -182,16 +186,18 @@ def _centroid_block(
         if n_valid == 0:
             out[5][i] = _count_bad(cut, near)
             continue
+        if n_valid < cut.size:
+            fill_star(star, i, low, left, shape)
         variance, known = 0.0, 0.0
         for j in range(cut.shape[0]):
             for k in range(cut.shape[1]):
                 if np.isfinite(cut[j, k]):
                     sigma = err[i, low + j, left + k] * scale[low + j, left + k]
                     variance += sigma * sigma
-                    if np.isfinite(steady[low + j, left + k]):
-                        known += steady[low + j, left + k]
+                    if n_valid < cut.size and np.isfinite(shape[j, k]):
+                        known += shape[j, k]
         out[3][i], out[4][i] = total, np.sqrt(variance)
-        _complete(cut, steady, low, left, total / known if known != 0.0 else np.nan)
+        _complete(cut, shape, total / known if known != 0.0 else np.nan)
         out[5][i] = _count_bad(cut, near)
         total, moment_x, moment_y = 0.0, 0.0, 0.0
         for j in range(cut.shape[0]):
@@ -230,12 +236,12 @@ def _errors_of_position(
 
 
 @njit(cache=True, nogil=True)
-def _complete(cut: NDArray[np.float64], steady: NDArray[np.float64], low: int, left: int, factor: float) -> None:
-    """Put the scaled reference in place of the bad pixels that it knows."""
+def _complete(cut: NDArray[np.float64], shape: NDArray[np.float64], factor: float) -> None:
+    """Put the scaled image of the source in place of the bad pixels that it knows."""
     for j in range(cut.shape[0]):
         for k in range(cut.shape[1]):
             if not np.isfinite(cut[j, k]):
-                cut[j, k] = factor * steady[low + j, left + k]
+                cut[j, k] = factor * shape[j, k]
 
 
 @njit(cache=True, nogil=True)

@@ -30,6 +30,8 @@ FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 """Standard deviation of a Gaussian of unit full width at half maximum."""
 
 _SMALLEST_START = 1e-10
+_AT_BOUND = 0.999
+"""Part of the largest width beyond which it is the bound that ended the fit."""
 _NORMAL = 1.0 / math.sqrt(2.0 * math.pi)
 
 
@@ -67,11 +69,16 @@ class GaussianFits:
         Standard deviations [pixel].
     flux : ndarray, shape (n_int,)
         Integral of the Gaussian over the plane, unit of the scaled images.
+    width_x_err, width_y_err, flux_err : ndarray, shape (n_int,)
+        Their 1-sigma errors; NaN where the fit ended at a bound, or the errors of its pixels are not known.
     """
 
     width_x: NDArray[np.float64]
     width_y: NDArray[np.float64]
     flux: NDArray[np.float64]
+    width_x_err: NDArray[np.float64]
+    width_y_err: NDArray[np.float64]
+    flux_err: NDArray[np.float64]
 
 
 def fit_gaussians(
@@ -114,6 +121,11 @@ def fit_gaussians(
     of the gradient, is absolute: for a star of 1 mJy given in Jy it ends after a few steps, far from the minimum
     (``docs/differences.md``). ``minimum`` goes on until a step is below 1e-10.
 
+    With the derivatives J of the model by the three unknowns in every pixel, and the errors sigma of the pixels, the
+    covariance of the unknowns is (J' J)^-1 J' sigma^2 J (J' J)^-1, as the pixels weigh the same whatever their error
+    (Seber and Wild 1989, Nonlinear Regression, section 2.1.3). The centre and the background count as known, and the
+    star as a Gaussian; these are the errors that scatter from integration to integration.
+
     Examples
     --------
     >>> import numpy as np
@@ -127,15 +139,19 @@ def fit_gaussians(
     >>> fits = fit_gaussians(images, np.zeros(1, "f4"), centre, centre, 11, FIT_METHODS["minimum"])
     >>> bool(abs(fits.width_x[0] - 1.5) < 1e-6), bool(abs(fits.flux[0] - 8.0) < 1e-5)
     (True, True)
+    >>> round(float(fits.flux_err[0]), 1)  # 4 sqrt(pi) times the width, if that were held, and twice the noise if not
+    7.5
     """
-    out = np.full((3, images.data.shape[0]), np.nan)
+    out = np.full((6, images.data.shape[0]), np.nan)
     profiles = np.empty((4, width))
     work = _Work(profiles[0], profiles[1], profiles[2], profiles[3], np.empty(3), np.empty((3, 3)), np.empty(3))
     space = make_space(3)
     space.bounds[:] = [[0.0, 0.0, 0.0], [np.inf, width, width]]
     image = np.empty((width, width))
-    _fit_block((images.data, images.scale), background, np.stack([x, y]), image, method, (work, space), out)
-    return GaussianFits(out[0] * FWHM_TO_SIGMA, out[1] * FWHM_TO_SIGMA, out[2])
+    stack = (images.data, images.err, images.scale)
+    _fit_block(stack, background, np.stack([x, y]), image, method, (work, space), out)
+    out[[0, 1, 3, 4]] *= FWHM_TO_SIGMA
+    return GaussianFits(*out)
 
 
 class _Work(NamedTuple):
@@ -152,7 +168,7 @@ class _Work(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _fit_block(
-    stack: tuple[NDArray[np.float32], NDArray[np.float32]],
+    stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
     background: NDArray[np.float32],
     centres: Matrix,
     image: Matrix,
@@ -160,8 +176,8 @@ def _fit_block(
     buffers: tuple[_Work, Space],
     out: Matrix,
 ) -> None:
-    """Fill rows FWHM x, FWHM y, flux of ``out`` for all integrations."""
-    data, scale = stack
+    """Fill rows FWHM x, FWHM y, flux of ``out``, then their errors, for all integrations."""
+    data, err, scale = stack
     work, space = buffers
     _, ny, nx = data.shape
     width = image.shape[0]
@@ -186,6 +202,63 @@ def _fit_block(
         work.x[0], work.x[1], work.x[2] = max(total / unit, _SMALLEST_START), width / 2, width / 2
         _fit(cut, centres[0, i] - left, centres[1, i] - low, method.tolerances, work, space)
         out[0, i], out[1, i], out[2, i] = work.x[1], work.x[2], work.x[0] * unit
+        if max(work.x[1], work.x[2]) < _AT_BOUND * width and work.x[0] > _SMALLEST_START:
+            variance = _variances(cut, (err[i], scale), (low, left), centres[:, i], work)
+            out[3, i] = math.sqrt(variance[1]) / unit
+            out[4, i] = math.sqrt(variance[2]) / unit
+            out[5, i] = math.sqrt(variance[0])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _variances(
+    image: Matrix,
+    noise: tuple[NDArray[np.float32], NDArray[np.float32]],
+    corner: tuple[int, int],
+    centre: Vector,
+    work: _Work,
+) -> tuple[float, float, float]:
+    """Return the variances of flux, FWHM x and FWHM y where the fit has ended, for a flux in units of the image."""
+    err, scale = noise
+    low, left = corner
+    _cost(image, centre[0] - left, centre[1] - low, work.x, work)
+    _normal_equations(image, work.x, work)
+    inverse = _inverse(work.matrix)
+    spread = np.zeros((3, 3))
+    slope = np.empty(3)
+    for j in range(image.shape[0]):
+        for i in range(image.shape[1]):
+            if image[j, i] == image[j, i]:
+                slope[0] = work.profile_y[j] * work.profile_x[i]
+                slope[1] = work.x[0] * work.profile_y[j] * work.slope_x[i]
+                slope[2] = work.x[0] * work.slope_y[j] * work.profile_x[i]
+                sigma = np.float64(err[low + j, left + i]) * scale[low + j, left + i]
+                for a in range(3):
+                    for b in range(3):
+                        spread[a, b] += slope[a] * slope[b] * sigma * sigma
+    found = np.zeros(3)
+    for k in range(3):
+        for a in range(3):
+            for b in range(3):
+                found[k] += inverse[k, a] * spread[a, b] * inverse[b, k]
+    return found[0], found[1], found[2]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _inverse(m: Matrix) -> Matrix:
+    """Return the inverse of a symmetric matrix of three rows; NaN if there is none."""
+    a = m[1, 1] * m[2, 2] - m[1, 2] * m[1, 2]
+    b = m[0, 2] * m[1, 2] - m[0, 1] * m[2, 2]
+    c = m[0, 1] * m[1, 2] - m[0, 2] * m[1, 1]
+    determinant = m[0, 0] * a + m[0, 1] * b + m[0, 2] * c
+    out = np.full((3, 3), np.nan)
+    if determinant > 0.0:
+        out[0, 0], out[0, 1], out[0, 2] = a, b, c
+        out[1, 1] = m[0, 0] * m[2, 2] - m[0, 2] * m[0, 2]
+        out[1, 2] = m[0, 1] * m[0, 2] - m[0, 0] * m[1, 2]
+        out[2, 2] = m[0, 0] * m[1, 1] - m[0, 1] * m[0, 1]
+        out[1, 0], out[2, 0], out[2, 1] = b, c, out[1, 2]
+        out /= determinant
+    return out
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

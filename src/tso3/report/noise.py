@@ -62,5 +62,5 @@ def plot_time_averaging(ax: Axes, measures: Mapping[str, NoiseMeasures]) -> list
     if artists:
         ax.plot([], [], "-", lw=1.0, color="0.4", label="white noise")
         ax.plot([], [], ":", lw=1.0, color="0.4", label="photon limit")
-        ax.legend(loc="lower left")
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, handletextpad=0.4, borderpad=0.2)
     return artists

@@ -10,6 +10,7 @@ from tso3.simulate.instruments import DetectorRecord, Instrument, Subarray
 from tso3.simulate.layers import Geometry, Layer, make_layers, plane, psf_scale
 from tso3.simulate.particles import CosmicRays
 from tso3.simulate.pixels import BadPixels, draw_bad_pixels
+from tso3.simulate.reuse import Same, reused
 from tso3.simulate.scene import Pointing, Star, Transit, stream
 from tso3.simulate.troubles import NO_TROUBLES, Troubles, spoil_pixels
 
@@ -125,6 +126,11 @@ class DetectorScene:
         return self.convert.shape
 
     @property
+    def steady_key(self) -> tuple[object, ...]:
+        """All that distinguishes the scene from others, but for the seed."""
+        return Same(self.instrument), self.key, Same(self.subarray), replace(self.options, seed=0)
+
+    @property
     def sky(self) -> np.ndarray:
         """What an even background looks like: the flat field, 0 on reference pixels."""
         return np.where(self.static_dq >> 31, 0, self.flat).astype(np.float32)
@@ -210,7 +216,11 @@ def make_scene(
     clock = Clock(subarray.frame_time, instrument.ngroups)
     star = Star(instrument.source_flux * options.flux_scale, instrument.reference_wavelength, instrument.temperature,
                 instrument.resolution)  # fmt: skip
-    layers = make_layers(instrument, detector, subarray, star, options.transit, options.n_int)
+    key = (Same(instrument), i_detector, Same(subarray), star, options.transit, options.n_int, options.troubles.profile)
+    layers = reused(
+        "layers", key, lambda: make_layers(instrument, detector, subarray, star, options.transit, options.n_int)
+    )
+    layers = tuple(replace(layer, _basis={}) for layer in layers)
     wavelength = plane(layers, lambda layer: layer.geometry.wavelength)
     convert = _convert(instrument, detector, layers, options)
     rng = stream(options.seed, 0, i_detector, 3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import numpy as np
 from tso3.simulate.keywords import SegmentId, metadata, set_metadata
 from tso3.simulate.layers import plane
 from tso3.simulate.render import PLANES, Hits, Renderer
+from tso3.simulate.reuse import reused
 from tso3.simulate.stripes import rows_of, set_stripes
 from tso3.simulate.wcs import make_wcs, sky_region
 
@@ -56,12 +59,11 @@ def write_segment(
     Memory is one block of integrations (48 MiB), whatever the length of the segment: the arrays of the data model from
     which the headers are made are never touched, so they occupy no memory.
     """
-    hdulist = _layout(scene, segment, times)
+    pieces = reused("layout", (scene.steady_key, segment), lambda: _pieces(_layout(scene, segment, times)))
     temporary = path.with_name(f".{path.name}.part")
     try:
         with open(temporary, "wb") as stream:
-            offsets = _write_layout(stream, hdulist)
-            del hdulist
+            offsets = _write_layout(stream, pieces)
             hits = _stream_planes(stream, offsets, scene, segment, renderer)
         temporary.replace(path)
     finally:
@@ -69,19 +71,48 @@ def write_segment(
     return hits
 
 
-def _write_layout(stream: IO[bytes], hdulist: Any) -> dict[tuple[str, int], int]:
-    """Write all HDUs, leaving holes for the pixels of the cubes; return where these start by plane and EXTVER."""
-    offsets: dict[tuple[str, int], int] = {}
+@dataclass(frozen=True)
+class _Piece:
+    """
+    An HDU: its bytes, and of a cube the header alone with what is known of its pixels.
+
+    Attributes
+    ----------
+    content : bytes
+        As they are in the file.
+    plane : tuple of (str, int) or None
+        Name and EXTVER of a cube.
+    size : int
+        Bytes of its pixels.
+    """
+
+    content: bytes
+    plane: tuple[str, int] | None = None
+    size: int = 0
+
+
+def _pieces(hdulist: Any) -> tuple[_Piece, ...]:
+    """Return the HDUs of a file."""
+    pieces = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Card is too long")
         for hdu in hdulist:
-            if hdu.name not in PLANES:
-                stream.write(_encoded(hdu))
-                continue
-            stream.write(hdu.header.tostring().encode("ascii"))
-            offsets[hdu.name, hdu.ver] = stream.tell()
-            size = int(np.prod(hdu.shape)) * 4
-            stream.truncate(stream.tell() + size + -size % _RECORD)
+            if hdu.name in PLANES:
+                header = hdu.header.tostring().encode("ascii")
+                pieces.append(_Piece(header, (hdu.name, hdu.ver), int(np.prod(hdu.shape)) * 4))
+            else:
+                pieces.append(_Piece(_encoded(hdu)))
+    return tuple(pieces)
+
+
+def _write_layout(stream: IO[bytes], pieces: Sequence[_Piece]) -> dict[tuple[str, int], int]:
+    """Write all HDUs, leaving holes for the pixels of the cubes; return where these start by plane and EXTVER."""
+    offsets: dict[tuple[str, int], int] = {}
+    for piece in pieces:
+        stream.write(piece.content)
+        if piece.plane is not None:
+            offsets[piece.plane] = stream.tell()
+            stream.truncate(stream.tell() + piece.size + -piece.size % _RECORD)
             stream.seek(0, os.SEEK_END)
     return offsets
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tso3.simulate.instruments import DetectorRecord, Instrument, OrderRecord, Subarray
 from tso3.simulate.optics import DIAMETER, point_spread, spread
+from tso3.simulate.reuse import Same, reused
 from tso3.simulate.scene import Star, Transit
 
 __all__ = ["Geometry", "Layer", "geometry", "make_layers", "plane"]
@@ -141,7 +142,8 @@ class Layer:
             [electron / s].
         """
         if node not in self._basis:
-            self._basis[node] = self._expand(node[0] * step, node[1] * step, flat)
+            terms = reused("terms", (Same(self.star), node), lambda: self._expand(node[0] * step, node[1] * step))
+            self._basis[node] = [(term * flat).astype(np.float32) for term in terms]
         dx, dy = rest
         if self.instrument.dispersion_axis == 0:
             weights: tuple[float, ...] = (dx, dy, dx * dx / 2, dx * dy, dy * dy / 2)
@@ -154,8 +156,12 @@ class Layer:
             rate += np.float32(weight) * term
         return rate
 
-    def _expand(self, dx: float, dy: float, flat: np.ndarray) -> list[np.ndarray]:
-        """Return the star's image at a shift and its derivatives with respect to further shifts (Taylor terms)."""
+    def _expand(self, dx: float, dy: float) -> list[np.ndarray]:
+        """
+        Return the star's image at a shift and its derivatives with respect to further shifts (Taylor terms).
+
+        They are float64, before the flat field.
+        """
         shape = self.star.shape
         if self.instrument.dispersion_axis == 0:
             x0, y0 = self.geometry.trace[0] + dx, self.geometry.trace[1] + dy
@@ -177,7 +183,7 @@ class Layer:
             slope = np.gradient(self.star, axis=1 if horizontal else 0)
             star = self.star - along * slope
             terms = [profile[0] * star, profile[1] * star, profile[2] * star, -profile[0] * slope]
-        return [(term * flat).astype(np.float32) for term in terms]
+        return terms
 
 
 def psf_scale(instrument: Instrument, wavelength: np.ndarray) -> np.ndarray:

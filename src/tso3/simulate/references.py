@@ -10,6 +10,7 @@ import numpy as np
 
 from tso3.modes import MODES
 from tso3.simulate.optics import line_spread
+from tso3.simulate.reuse import reused
 from tso3.simulate.soss import write_soss_references
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ def write_references(folder: Path, scenes: list[DetectorScene]) -> dict[str, Pat
         ``wavelengthrange`` for spectroscopy; ``gain`` for imaging.
     """
     folder.mkdir(parents=True, exist_ok=True)
+
+    def made() -> dict[str, tuple[str, bytes]]:
+        return {kind: (path.name, path.read_bytes()) for kind, path in _write(folder, scenes).items()}
+
+    files = reused("references", tuple(scene.steady_key for scene in scenes), made)
+    for name, content in files.values():
+        (folder / name).write_bytes(content)
+    return {kind: folder / name for kind, (name, _) in files.items()}
+
+
+def _write(folder: Path, scenes: list[DetectorScene]) -> dict[str, Path]:
+    """Write the files; those of a scene are the same for all seeds."""
     first = scenes[0]
     name = f"jwst_{first.instrument.name.lower()}"
     if MODES[first.instrument.exp_type].is_imaging:

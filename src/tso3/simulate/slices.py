@@ -131,7 +131,7 @@ class SliceLayer(Layer):
 
     place: _Place | None = None
 
-    def _expand(self, dx: float, dy: float, flat: np.ndarray) -> list[np.ndarray]:
+    def _expand(self, dx: float, dy: float) -> list[np.ndarray]:
         """Return the star on the slices and its derivatives: motion in x is along the slices, in y across them."""
         assert self.place is not None
         assert self.order.slices is not None
@@ -145,7 +145,7 @@ class SliceLayer(Layer):
         low, high = image(dx - step, dy), image(dx + step, dy)
         across = (high - low) / (2 * step), (high - 2 * middle + low) / step**2
         along = (image(dx, dy + step) - image(dx, dy - step)) / (2 * step)
-        return [(term * self.star * flat).astype(np.float32) for term in (middle, *across, along)]
+        return [term * self.star for term in (middle, *across, along)]
 
 
 def _shares(place: _Place, channel: Channel, alpha: float, beta: float) -> np.ndarray:

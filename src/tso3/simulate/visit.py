@@ -18,6 +18,7 @@ from tso3.simulate.instruments import Instrument, Subarray
 from tso3.simulate.keywords import SegmentId, stem_of
 from tso3.simulate.references import write_references
 from tso3.simulate.render import Renderer
+from tso3.simulate.reuse import reused
 from tso3.simulate.scene import Pointing, Transit
 from tso3.simulate.times import exposure_times
 from tso3.simulate.troubles import TILT_TIME, Troubles, make_troubles
@@ -191,7 +192,8 @@ def _write_exposure(
     folder: Path, scene: DetectorScene, exposure: int, lengths: tuple[int, ...], progress: Any
 ) -> tuple[list[Path], Path]:
     """Write the segments of one exposure of one detector and its truth."""
-    times = exposure_times(scene.clock, scene.options.n_int, scene.detector.time_offset, exposure)
+    when = (scene.clock, scene.options.n_int, scene.detector.time_offset, exposure)
+    times = reused("times", when, lambda: exposure_times(*when))
     renderer = Renderer(scene)
     members, hits, first = [], [], 0
     for number, length in enumerate(lengths, start=1):

@@ -112,14 +112,14 @@ class ChannelSpec:
             limits = np.geomspace(begin, end, n + 1)
         return Edges(limits[:-1], limits[1:])
 
-    def check(self, wavelengths: Sequence[NDArray[np.float64]], name: str) -> None:
+    def check(self, spectra: Sequence[tuple[NDArray[np.float64], NDArray[np.float64] | None]], name: str) -> None:
         """
-        Raise if the channels hold no wavelength of any spectrum, before these are made.
+        Raise if the channels hold no wavelength of any spectrum, or none with light, before these are made.
 
         Parameters
         ----------
-        wavelengths : sequence of ndarray of float, shape (n_wave,)
-            Of each spectrum [micron].
+        spectra : sequence of (ndarray of float, ndarray of float or None), shape (n_wave,)
+            Wavelengths of each [micron], and the spectrum that is expected; None where nothing is, as without a survey.
         name : str
             Whose spectra they are.
 
@@ -128,10 +128,22 @@ class ChannelSpec:
         ParameterError
             If there is none.
         """
-        if not any((self.edges(each).members(each) >= 0).any() for each in wavelengths):
-            known = [each[np.isfinite(each)] for each in wavelengths if np.isfinite(each).any()]
-            has = f"{min(e.min() for e in known):.4g} to {max(e.max() for e in known):.4g} micron" if known else "none"
+        held = [self.edges(wavelength).members(wavelength) >= 0 for wavelength, _ in spectra]
+        if not any(each.any() for each in held):
+            has = _extent([wavelength for wavelength, _ in spectra])
             raise ParameterError(f"{self.text} leaves no channel with a wavelength of {name}, which has {has}", _NAME)
+        bright = [np.ones(w.shape, bool) if light is None else light > 0.0 for w, light in spectra]
+        if not any((inside & lit).any() for inside, lit in zip(held, bright, strict=True)):
+            has = _extent([wavelength[lit] for (wavelength, _), lit in zip(spectra, bright, strict=True)])
+            raise ParameterError(f"{self.text} leaves no channel with light in {name}, whose light is at {has}", _NAME)
+
+
+def _extent(wavelengths: Sequence[NDArray[np.float64]]) -> str:
+    """Return the range of some wavelengths in words."""
+    known = [each[np.isfinite(each)] for each in wavelengths if np.isfinite(each).any()]
+    if not known:
+        return "no known wavelength"
+    return f"{min(each.min() for each in known):.4g} to {max(each.max() for each in known):.4g} micron"
 
 
 def pixel_edges(wavelength: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tso3.io.tiles import Place
 
-__all__ = ["KnownOutliers", "OutlierNotes"]
+__all__ = ["KnownOutliers", "OutlierNotes", "joined_outliers"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,41 @@ class OutlierNotes:
         nothing = np.zeros(0, np.int64)
         integration = np.concatenate([nothing, *(found[0] for found in self._found)])
         pixel = np.concatenate([nothing, *(found[1] for found in self._found)])
-        order = np.lexsort((pixel, integration))
-        first = np.searchsorted(integration[order], np.arange(n_int + 1))
-        return KnownOutliers((ny, nx), first, pixel[order].astype(np.int32))
+        return _ordered((ny, nx), n_int, integration, pixel)
+
+
+def joined_outliers(parts: Sequence[KnownOutliers]) -> KnownOutliers:
+    """
+    Return the outliers of an exposure from those of its segments.
+
+    Parameters
+    ----------
+    parts : sequence of KnownOutliers
+        At least one; each has the outliers of other integrations, numbered as in the exposure.
+
+    Returns
+    -------
+    known : KnownOutliers
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.steps.known_outliers import KnownOutliers, joined_outliers
+    >>> late = KnownOutliers((1, 3), np.array([0, 0, 1]), np.array([2], np.int32))
+    >>> early = KnownOutliers((1, 3), np.array([0, 2, 2]), np.array([0, 1], np.int32))
+    >>> joined = joined_outliers([late, early])
+    >>> joined.first.tolist(), joined.pixel.tolist()
+    ([0, 2, 3], [0, 1, 2])
+    """
+    n_int = parts[0].first.size - 1
+    integration = np.concatenate([np.repeat(np.arange(n_int), np.diff(part.first)) for part in parts])
+    return _ordered(parts[0].shape, n_int, integration, np.concatenate([part.pixel for part in parts]))
+
+
+def _ordered(
+    shape: tuple[int, int], n_int: int, integration: NDArray[np.int64], pixel: NDArray[np.integer[Any]]
+) -> KnownOutliers:
+    """Return outliers by integration and pixel."""
+    order = np.lexsort((pixel, integration))
+    first = np.searchsorted(integration[order], np.arange(n_int + 1))
+    return KnownOutliers(shape, first, pixel[order].astype(np.int32))

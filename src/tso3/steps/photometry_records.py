@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tso3.core.aperture import Photometry, Radii, Treatment
 from tso3.core.centroid import Box
+from tso3.core.moving_star import MovingStar
 
 if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
@@ -37,6 +38,8 @@ class SourceTrack:
         Standard deviations of the Gaussian [pixel].
     flux : ndarray
         Its flux, unit of the table.
+    width_x_err, width_y_err, flux_err : ndarray
+        1-sigma errors of these.
     quality : ndarray of int64
         Bits of `PhotometryQuality` that concern the position.
     """
@@ -48,6 +51,9 @@ class SourceTrack:
     width_x: NDArray[np.float64]
     width_y: NDArray[np.float64]
     flux: NDArray[np.float64]
+    width_x_err: NDArray[np.float64]
+    width_y_err: NDArray[np.float64]
+    flux_err: NDArray[np.float64]
     quality: NDArray[np.int64]
 
 
@@ -82,6 +88,9 @@ class PhotometryPlan:
         How many passes of `locate` and `settle` are left.
     track : SourceTrack or None
         The source in all integrations, where it was measured before the photometry.
+    star : MovingStar or None
+        The star in every integration, as the template has it; None where bad pixels are completed from the steady one,
+        or not at all.
     """
 
     exposure: Exposure
@@ -96,6 +105,7 @@ class PhotometryPlan:
     treatment: Treatment
     passes: int
     track: SourceTrack | None = None
+    star: MovingStar | None = None
 
     @property
     def ready(self) -> bool:

@@ -117,6 +117,8 @@ def photometry_table(plan: PhotometryPlan, part: PhotometryPart, times: IntTimes
         errors = [Column("centroid_x_err", track.x_err, "pix"), Column("centroid_y_err", track.y_err, "pix")]
         columns += [Column("psf_width_x", track.width_x, "pix"), Column("psf_width_y", track.width_y, "pix")]
         columns += [Column("psf_flux", track.flux, unit)]
+        errors += [Column("psf_width_x_err", track.width_x_err, "pix")]
+        errors += [Column("psf_width_y_err", track.width_y_err, "pix"), Column("psf_flux_err", track.flux_err, unit)]
     else:
         errors = []
     columns += [

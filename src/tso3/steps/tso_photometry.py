@@ -4,7 +4,7 @@ Aperture photometry: parameters, references and blocks in, a table of one row pe
 Where the boxes and the fixed aperture sit must be known before the first block is measured. By default the reference
 image of the survey tells (``centroid_span = survey``), and one pass over the data is enough. The archive takes medians
 of the centroids of all integrations of a segment, twice: those passes are made by `locate` and `settle`, which a
-caller repeats until `PhotometryPlan.ready`. Nothing but numbers per integration is kept, 48 bytes from a pass and 184
+caller repeats until `PhotometryPlan.ready`. Nothing but numbers per integration is kept, 120 bytes from a pass and 270
 from the photometry, so memory does not depend on the size of the images, and no result on the cut into blocks.
 """
 
@@ -23,6 +23,7 @@ from tso3.core.aperture import PhotometryQuality, Treatment, photometry_of, sum_
 from tso3.core.centroid import Box, Centroids, find_centroids, median_position
 from tso3.core.gaussian import FIT_METHODS, FWHM_TO_SIGMA, GaussianFits, fit_gaussians
 from tso3.core.images import Images
+from tso3.core.moving_star import recompleted_sums
 from tso3.errors import InputError, Tso3Warning
 from tso3.steps.photometry_layout import choose_layout, saturated_apertures, without_reference_pixels
 from tso3.steps.photometry_records import (
@@ -33,6 +34,7 @@ from tso3.steps.photometry_records import (
     joined_tracks,
     sliced_track,
 )
+from tso3.steps.photometry_source import moving_source, settle_by_reference, steady_source
 from tso3.steps.photometry_table import (
     PhotometryTable,
     catalogue,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from tso3.io.references import References
     from tso3.io.times import IntTimes
     from tso3.parameters import TsoPhotometry
+    from tso3.steps.outlier_detection import TemplateJudge
 
 __all__ = [
     "PhotometryPart",
@@ -72,7 +75,11 @@ _AT_BOUND = 0.999
 
 
 def prepare(
-    exposure: Exposure, references: References, parameters: TsoPhotometry, model: ExposureModel | None
+    exposure: Exposure,
+    references: References,
+    parameters: TsoPhotometry,
+    model: ExposureModel | None,
+    judge: TemplateJudge | None = None,
 ) -> PhotometryPlan:
     """
     Return the plan of an exposure's photometry.
@@ -89,6 +96,9 @@ def prepare(
         Its reference image places the aperture (``centroid_span = survey``) and completes bad pixels
         (``missing = complete``). Without it all integrations of the exposure place the aperture, and bad pixels are
         dropped.
+    judge : TemplateJudge, optional
+        The template with its coefficients in every integration, by which the image that bad pixels are completed from
+        moves with the star (``profile = moving``).
 
     Returns
     -------
@@ -132,48 +142,15 @@ def prepare(
         if parameters.missing == "complete":
             _warn(exposure, "no survey was made to complete bad pixels from; they are left out of the sums")
         return plan
-    surveyed = _settle_by_reference(plan, model)
+    surveyed = settle_by_reference(plan, model)
     if parameters.missing == "complete":
-        steady = _steady_source(surveyed, model)
+        steady = steady_source(surveyed, model)
+        star = moving_source(surveyed, steady, judge)
         plan, surveyed = (
-            replace(p, treatment=p.treatment._replace(reference=steady, complete=True)) for p in (plan, surveyed)
+            replace(p, treatment=p.treatment._replace(reference=steady, complete=True), star=star)
+            for p in (plan, surveyed)
         )
     return surveyed if parameters.centroid_span == "survey" else plan
-
-
-def _settle_by_reference(plan: PhotometryPlan, model: ExposureModel) -> PhotometryPlan:
-    """Return the plan with its boxes and apertures where the source is in the reference image."""
-    if plan.ready:
-        return plan
-    reference = model.reference.astype(np.float32)[None]
-    images = Images.of(reference, np.zeros_like(reference), scale=plan.unit.scale)
-    box = plan.boxes[0]
-    for _ in range(2):
-        found = find_centroids(images, box)
-        at = median_position(found.x, found.y)
-        if at is None:
-            return replace(plan, unplaced=(True,) * len(plan.spans), passes=0)
-        box = Box(*at, plan.layout.fit, box.source_radius)
-    n = len(plan.spans)
-    return replace(plan, boxes=(box,) * n, apertures=((box.x, box.y),) * n, passes=0)
-
-
-def _steady_source(plan: PhotometryPlan, model: ExposureModel) -> NDArray[np.float64]:
-    """Return the reference image in the unit of the table, without the mean of its annulus."""
-    reference = model.reference.astype(np.float32)[None]
-    images = Images.of(reference, np.zeros_like(reference), scale=plan.unit.scale)
-    scaled: NDArray[np.float64] = reference[0].astype(np.float64) * plan.unit.scale
-    if not plan.layout.subtract:
-        return scaled
-    x, y = plan.apertures[0]
-    sums = sum_apertures(images, np.array([x]), np.array([y]), plan.radii, _steady_rule(plan))
-    mean = sums.annulus_sum[0] / sums.annulus_area[0]
-    return scaled - mean if np.isfinite(mean) else scaled
-
-
-def _steady_rule(plan: PhotometryPlan) -> Treatment:
-    """Return the treatment of the reference image."""
-    return Treatment(None, False, 1.0, True, plan.parameters.annulus_clip)
 
 
 def locate(plan: PhotometryPlan, block: Block) -> SourceTrack:
@@ -270,9 +247,10 @@ def _run_piece(plan: PhotometryPlan, images: Images, start: int, piece: slice, k
     x, y = (np.full(n_int, at) for at in plan.apertures[k])
     if track is not None and plan.parameters.moving_centroid and not plan.unplaced[k]:
         x, y = track.x, track.y
-    photometry = photometry_of(
-        sum_apertures(images, x, y, plan.radii, plan.treatment), plan.treatment, subtract=plan.layout.subtract
-    )
+    sums = sum_apertures(images, x, y, plan.radii, plan.treatment)
+    if plan.star is not None:
+        sums = recompleted_sums(images, x, y, plan.radii.radius, plan.star.some(first, first + n_int), sums)
+    photometry = photometry_of(sums, plan.treatment, subtract=plan.layout.subtract)
     quality = photometry.quality.copy()
     if track is not None:
         quality |= track.quality
@@ -319,18 +297,21 @@ def _measure(plan: PhotometryPlan, images: Images, start: int, piece: slice, k: 
     if plan.unplaced[k]:
         nothing = np.full(n_int, np.nan)
         flag = int(PhotometryQuality.NO_CENTROID | PhotometryQuality.NO_FIT)
-        return SourceTrack(*(nothing,) * 7, np.full(n_int, flag, np.int64))
+        return SourceTrack(*(nothing,) * 10, np.full(n_int, flag, np.int64))
     steady = plan.treatment.reference if plan.treatment.complete else None
-    found = find_centroids(images, plan.boxes[k], steady)
+    start += piece.start
+    star = steady if plan.star is None else plan.star.some(start, start + n_int)
+    found = find_centroids(images, plan.boxes[k], star)
     if plan.passes > 1:
         nothing = np.full(n_int, np.nan)
-        fits = GaussianFits(nothing, nothing, nothing)
+        fits = GaussianFits(*(nothing,) * 6)
     else:
         method = FIT_METHODS[plan.parameters.psf_fit]
         fits = fit_gaussians(images, found.background, found.x, found.y, plan.layout.fit, method)
     errors = found.x_error, found.y_error
     quality = _position_quality(plan, found, fits)
-    return SourceTrack(found.x, found.y, *errors, fits.width_x, fits.width_y, fits.flux, quality)
+    of_fit = fits.width_x, fits.width_y, fits.flux, fits.width_x_err, fits.width_y_err, fits.flux_err
+    return SourceTrack(found.x, found.y, *errors, *of_fit, quality)
 
 
 def _position_quality(plan: PhotometryPlan, found: Centroids, fits: GaussianFits) -> NDArray[np.int64]:

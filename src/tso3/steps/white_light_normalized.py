@@ -21,8 +21,8 @@ from tso3.core.model import ExposureModel
 from tso3.core.spectra import Spectra
 from tso3.core.weighted import GroupWeights, baseline_level, common, equal_groups, group_brightness, weigh
 from tso3.errors import ParameterError
-from tso3.io.exposure import Exposure
-from tso3.parameters import integration_ranges
+from tso3.io.exposure import Exposure, Observation
+from tso3.parameters import Parameters, integration_ranges
 from tso3.steps import extract_1d
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "NormalizedCurve",
     "SteadyLight",
     "baseline_integrations",
+    "check_baseline",
     "columns",
     "joined",
     "sampled_light",
@@ -155,6 +156,28 @@ def baseline_integrations(baseline: str, exposure: Exposure, parameter: str = "w
             parameter,
         )
     return chosen
+
+
+def check_baseline(observation: Observation, parameters: Parameters) -> None:
+    """
+    Raise if the baseline holds no integration of an exposure whose light is divided by it, before anything is read.
+
+    Parameters
+    ----------
+    observation : Observation
+        Images have no such light.
+    parameters : Parameters
+        Of all steps.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    wanted = not parameters.white_light.skip or parameters.channels.spec is not None
+    if wanted and not observation.mode.is_imaging:
+        for exposure in observation.exposures:
+            baseline_integrations(parameters.white_light.baseline, exposure)
 
 
 class NormalizedCurve:

@@ -1,0 +1,100 @@
+"""Bad pixels of images, completed from the star as it has moved: against the moved star, and the obvious loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import erf
+
+from tso3.core.aperture import Radii, Treatment, photometry_of, sum_apertures
+from tso3.core.centroid import Box, find_centroids
+from tso3.core.images import Images
+from tso3.core.moving import Prediction
+from tso3.core.moving_star import moving_star, recompleted_sums
+from tso3.core.overlap import circle_overlap
+from tso3.core.terms import steady_terms
+
+SIZE, N_INT, FLUX = 31, 40, 1000.0
+RADII = Radii(5.0, 9.0, 13.0)
+
+
+def star(dx=0.0, dy=0.0, sigma=1.6):
+    """A Gaussian, integrated over pixels."""
+    edges = np.arange(SIZE + 1) - 0.5
+    profiles = [np.diff(erf((edges - 15.0 - d) / sigma / 2**0.5)) / 2 for d in (dy, dx)]
+    return FLUX * np.outer(*profiles)
+
+
+@pytest.fixture(scope="module")
+def moving():
+    """Images of a star that moves by 0.1 pixel, its brightness too; a bright pixel is bad in half of them."""
+    rng = np.random.default_rng(8)
+    shift, bright = 0.1 * rng.standard_normal((2, N_INT)), 1.0 - 0.01 * (np.arange(N_INT) > 20)
+    data = np.array([b * star(*d) for b, d in zip(bright, shift.T, strict=True)])
+    whole = data.astype(np.float32)
+    data[::2, 15, 16] = np.nan
+    images = Images.of(data.astype(np.float32), np.ones(data.shape, np.float32))
+    names, terms = steady_terms(star(), spectrum=False)
+    coefficients = np.zeros((N_INT, len(names)))
+    for name, values in (("brightness", np.ones(N_INT)), ("shift_x", shift[0]), ("shift_y", shift[1])):
+        coefficients[:, names.index(name)] = bright * values
+    errors = np.full_like(coefficients, 1e-4)
+    prediction = Prediction(names, terms, np.ones((SIZE, SIZE), np.float32), coefficients, errors, N_INT)
+    moved = moving_star(star(), prediction, np.ones((SIZE, SIZE), np.float32), (15.0, 15.0), 8.0)
+    return images, whole, moved
+
+
+def test_the_sum_is_that_of_the_whole_star(moving):
+    images, whole, moved = moving
+    centre, rule = np.full(N_INT, 15.0), Treatment(star(), True, 0.5, True)
+    steady = sum_apertures(images, centre, centre, RADII, rule)
+    sums = recompleted_sums(images, centre, centre, RADII.radius, moved, steady)
+    truth = sum_apertures(Images.of(whole, np.ones_like(whole)), centre, centre, RADII, rule)
+    light = [photometry_of(each, rule).net_aperture_sum for each in (truth, steady, sums)]
+    off = [np.std((each / light[0])[::2]) for each in light[1:]]
+    assert off[0] > 2e-3
+    assert off[1] < 0.1 * off[0]
+    assert (sums.missing[1::2] == 0.0).all()
+
+
+def test_the_share_is_that_of_the_obvious_loop(moving):
+    images, _, moved = moving
+    centre = np.full(N_INT, 15.2)
+    steady = sum_apertures(images, centre, centre, RADII, Treatment(star(), True, 0.5, True))
+    found = recompleted_sums(images, centre, centre, RADII.radius, moved, steady).missing
+    weight, (low, left) = circle_overlap(15.2, 15.2, RADII.radius, (SIZE, SIZE)), moved.corner
+    for i in range(0, N_INT, 7):
+        light = moved.coefficients[i, 0] * moved.steady
+        part = light[low : low + moved.terms.shape[1], left : left + moved.terms.shape[2]]
+        part += np.tensordot(moved.coefficients[i, 1:], moved.terms.astype(float), 1)
+        bad = ~np.isfinite(images.data[i])
+        assert found[i] == pytest.approx((weight * light)[bad].sum() / (weight * light).sum(), rel=1e-12)
+
+
+def test_blocks_do_not_matter(moving):
+    images, _, moved = moving
+    centre, rule = np.full(N_INT, 15.0), Treatment(star(), True, 0.5, True)
+    whole = recompleted_sums(images, centre, centre, 5.0, moved, sum_apertures(images, centre, centre, RADII, rule))
+    part = Images.of(images.data[8:20], images.err[8:20])
+    sums = sum_apertures(part, centre[:12], centre[:12], RADII, rule)
+    some = recompleted_sums(part, centre[:12], centre[:12], 5.0, moved.some(8, 20), sums)
+    np.testing.assert_array_equal(some.missing, whole.missing[8:20])
+
+
+def test_the_centroid_follows_the_star(moving):
+    images, whole, moved = moving
+    box = Box(15.0, 15.0, 11, 6.0)
+    truth = find_centroids(Images.of(whole, np.ones_like(whole)), box)
+    off = [np.std((find_centroids(images, box, each).x - truth.x)[::2]) for each in (star(), moved)]
+    assert off[0] > 5e-3
+    assert off[1] < 0.15 * off[0]
+
+
+def test_what_no_motion_does_is_not_believed(moving):
+    images, _, moved = moving
+    wild = moved._replace(coefficients=moved.coefficients * np.where(np.arange(moved.coefficients.shape[1]) > 0, 60, 1))
+    centre = np.full(N_INT, 15.0)
+    steady = sum_apertures(images, centre, centre, RADII, Treatment(star(), True, 0.5, True))
+    found = recompleted_sums(images, centre, centre, RADII.radius, wild, steady).missing
+    assert (found == steady.missing)[::2].any()
+    assert (np.abs(found - steady.missing) <= 0.25).all()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from modes import columns_of, dataset_of, fit_depth, true_curve
+from modes import columns_of, dataset_of, fit_depth, true_curve, true_curves
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_light(folder: Path, truths: Mapping[str, Path], n_channels: int) -> Lig
 
     from tso3.io.spectra_dataset import open_spectra
 
-    table = QTable.read(_only(folder, "*_whtlt.ecsv", "*_phot.ecsv"))
+    table = QTable.read(_only(folder, "*_whtlt.ecsv", "*_phot.ecsv"), format="ascii.ecsv")
     truth = dict(np.load(next(iter(truths.values()))))
     column, error_column = next(iter(columns_of(table)))
     flux = _plain(table[column])
@@ -87,7 +87,7 @@ def _shifts(folder: Path, n_int: int) -> np.ndarray:
 
     found = []
     for path in sorted(folder.glob("*_qa.ecsv"))[:1]:
-        table = QTable.read(path)
+        table = QTable.read(path, format="ascii.ecsv")
         for axis in ("shift_x", "shift_y"):
             names = [name for name in table.colnames if name.startswith(axis) and "error" not in name]
             values = _plain(table[names[0]]) if names else np.full(n_int, np.nan)
@@ -128,6 +128,7 @@ def _channels(dataset: Any, truth: Mapping[str, Any], n_channels: int) -> list[t
     wavelength = dataset["wavelength"].values
     used = np.isfinite(wavelength) & np.isfinite(median) & (median > 0)
     edges = np.linspace(wavelength[used].min(), wavelength[used].max() * (1 + 1e-9), n_channels + 1)
+    curves, weights = true_curves(truth, dataset)
     found = []
     for low, high in pairwise(edges):
         inside = used & (wavelength >= low) & (wavelength < high)
@@ -138,8 +139,8 @@ def _channels(dataset: Any, truth: Mapping[str, Any], n_channels: int) -> list[t
         seen = (known * shape).sum(1) / shape.sum()
         total = np.where(known, part, 0.0).sum(1) / np.where(seen > 0, seen, np.nan)
         error = np.sqrt(np.where(known, variance[:, inside], 0.0).sum(1)) / np.where(seen > 0, seen, np.nan)
-        one = dataset.isel(wavelength=np.flatnonzero(inside))
-        found.append((total, error, true_curve(truth, one) / truth["ramp"]))
+        known_curves = (curves[:, inside] * weights[inside]).sum(axis=1) / weights[inside].sum()
+        found.append((total, error, known_curves))
     return found
 
 

@@ -99,10 +99,31 @@ def true_curve(truth: Any, spectra: Any) -> np.ndarray:
     -------
     curve : ndarray, shape (n_int,)
     """
-    from tso3.io.soss_defaults import built_in_ranges
-
     if spectra is None:
         return truth["transit"][0] * truth["ramp"]
+    curves, weights = true_curves(truth, spectra)
+    return (curves * weights).sum(axis=1) / weights.sum() * truth["ramp"]
+
+
+def true_curves(truth: Any, spectra: Any) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return the true relative light curve by the transit alone at every wavelength, and the weights of their sum.
+
+    Parameters
+    ----------
+    truth : mapping of str to ndarray
+        Of the exposure.
+    spectra : xarray.Dataset
+        Its spectra.
+
+    Returns
+    -------
+    curves : ndarray, shape (n_int, n_wave)
+    weights : ndarray, shape (n_wave,)
+        The median spectrum; for SOSS 0 where an order does not stand alone.
+    """
+    from tso3.io.soss_defaults import built_in_ranges
+
     weights = np.nan_to_num(spectra["flux"].median("time", skipna=True).values)
     wavelength = spectra["wavelength"].values
     if spectra.attrs["detector"] == "NIS":  # orders are summed where they stand alone
@@ -112,8 +133,7 @@ def true_curve(truth: Any, spectra: Any) -> np.ndarray:
     end = layer_of(truth, spectra)
     order = np.argsort(truth[f"transit_wavelength{end}"])
     nodes, transit = truth[f"transit_wavelength{end}"][order], truth[f"transit{end}"][order]
-    curves = [np.interp(wavelength, nodes, moment) for moment in transit.T]
-    return np.array([(curve * weights).sum() for curve in curves]) / weights.sum() * truth["ramp"]
+    return np.array([np.interp(wavelength, nodes, moment) for moment in transit.T]), weights
 
 
 def columns_of(table: Any) -> Iterator[tuple[str, str]]:

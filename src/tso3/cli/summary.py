@@ -87,7 +87,7 @@ def _noise(result: RunResult) -> Table:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("noise outside the transit [ppm]", overflow="fold")
+    table.add_column("noise outside the transit [ppm]", no_wrap=True)
     columns = ("samples", "std", "robust", "point to point", "limit", "ratio", "averaged over", "over white noise")
     for heading in columns:
         table.add_column(heading, justify="right")

@@ -139,8 +139,8 @@ def fit_gaussians(
     >>> fits = fit_gaussians(images, np.zeros(1, "f4"), centre, centre, 11, FIT_METHODS["minimum"])
     >>> bool(abs(fits.width_x[0] - 1.5) < 1e-6), bool(abs(fits.flux[0] - 8.0) < 1e-5)
     (True, True)
-    >>> round(float(fits.flux_err[0]), 1)  # 4 sqrt(pi) times the width, if that were held, and twice the noise if not
-    7.5
+    >>> round(float(fits.flux_err[0]), 1)  # of noise 1 in every pixel
+    7.7
     """
     out = np.full((6, images.data.shape[0]), np.nan)
     profiles = np.empty((4, width))

@@ -2,7 +2,8 @@
 The figure of the accuracy programme: scatter, depth and channels of every scene, with their bounds.
 
 ``python benchmarks/accuracy_figure.py [--figure docs/figures/accuracy.png]`` draws what ``accuracy.json`` holds: a line
-for each scene that was measured. A circle is within its bound by two standard errors, a cross is not.
+for each scene that was measured. A circle is within its bound by two standard errors, a cross
+is not, and of an open circle that is not known.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ FOLDER = Path(__file__).parent
 _COLOURS = {"tso3": "#0072b2", "optimal": "#009e73", "archive": "#d55e00", "jwst": "#999999"}
 """Programs that are drawn, in the order of their colours; the last lie below the others."""
 _PANELS = (
-    ("out", "scatter out of transit / undisturbed", "log"),
-    ("pull mean", "pull of the depth, mean", "symlog"),
-    ("pull std", "pull of the depth, standard deviation", "log"),
-    ("chi2", "chi-square of depths in channels", "log"),
+    ("out", "scatter out of transit / undisturbed - 1", 0.1, 1.0),
+    ("pull mean", "pull of the depth: mean", 1.0, 0.0),
+    ("pull std", "pull of the depth: standard deviation", 2.0, 0.0),
+    ("chi2", "chi-square of the depths in channels", 2.0, 0.0),
 )
+"""Measure, label, where the axis passes from linear to logarithmic, and what is subtracted."""
 _HEIGHT, _WIDTH = 0.17, 9.6
-_MOST = 1e4
 
 
 def bounds(name: str, kind: str) -> tuple[float, float]:
@@ -58,7 +59,7 @@ def bounds(name: str, kind: str) -> tuple[float, float]:
     return (values["chi2_low"], values["chi2"]) if name == "chi2" else (0.0, values["out"])
 
 
-def draw_panel(ax: Axes, scenes: Sequence[tuple[str, Mapping[str, Any]]], panel: tuple[str, str, str]) -> int:
+def draw_panel(ax: Axes, scenes: Sequence[tuple[str, Mapping[str, Any]]], panel: tuple[str, str, float, float]) -> int:
     """
     Draw one measure of all scenes.
 
@@ -68,22 +69,21 @@ def draw_panel(ax: Axes, scenes: Sequence[tuple[str, Mapping[str, Any]]], panel:
         Where.
     scenes : sequence of (str, mapping)
         Name and rows by program, from above.
-    panel : tuple of str
-        Measure, label and scale.
+    panel : tuple
+        One of those of the figure.
 
     Returns
     -------
     n_points : int
         How many numbers were drawn.
     """
-    name, label, scale = panel
+    name, label, linear, level = panel
     n_points = 0
     for line, (_, rows) in enumerate(scenes):
         low, high = bounds(name, next(iter(rows.values()))["set"])
         if math.isfinite(high):
-            ax.fill_betweenx(
-                [line - 0.5, line + 0.5], max(low, 1e-3) if scale == "log" else low, high, color="0.92", lw=0
-            )
+            begin = 0.0 if name == "out" else low - level
+            ax.fill_betweenx([line - 0.5, line + 0.5], begin, high - level, color="0.88", lw=0)
         for program in reversed(_COLOURS):
             if program not in rows or not rows[program]["seeds"]:
                 continue
@@ -92,16 +92,14 @@ def draw_panel(ax: Axes, scenes: Sequence[tuple[str, Mapping[str, Any]]], panel:
                 n_points += 1
                 error = found.error if math.isfinite(found.error) else 0.0
                 mark = "x" if found.holds is False else "o"
+                fill = "none" if found.holds is None else _COLOURS[program]
                 ax.errorbar(
-                    min(found.value, _MOST), line, xerr=error, fmt=mark, ms=3.5, mew=1.0, lw=0.7,
-                    color=_COLOURS[program], label=program,
+                    found.value - level, line, xerr=error, fmt=mark, ms=3.5, mew=1.0, lw=0.7,
+                    color=_COLOURS[program], mfc=fill, label=program,
                 )  # fmt: skip
-    if scale == "symlog":
-        ax.set_xscale("symlog", linthresh=1.0)
-        ax.axvline(0.0, color="0.6", lw=0.5)
-    else:
-        ax.set_xscale(scale)
-        ax.axvline(1.0, color="0.6", lw=0.5)
+    ax.set_xscale("symlog", linthresh=linear)
+    if name in ("pull std", "chi2"):
+        ax.set_xlim(left=0.0)
     ax.set_xlabel(label, fontsize=7)
     ax.tick_params(labelsize=6.5)
     return n_points

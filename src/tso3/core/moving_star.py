@@ -19,12 +19,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tso3.core.aperture import ApertureSums
+from tso3.core.aperture import ApertureSums, Radii
 from tso3.core.images import Images
 from tso3.core.moving import MOST_BELIEVED, Prediction, believed
 from tso3.core.overlap import fill_circle
 
-__all__ = ["MovingStar", "fill_star", "moving_star", "recompleted_sums"]
+__all__ = ["MovingStar", "fill_star", "moving_star", "recompleted_sums", "separated"]
 
 
 class MovingStar(NamedTuple):
@@ -84,8 +84,9 @@ def moving_star(
     Returns
     -------
     star : MovingStar
-        Coefficients are taken as far as they are known: see `tso3.core.moving.believed`.
+        Coefficients are taken as far as they are known: see `separated` and `tso3.core.moving.believed`.
     """
+    prediction = separated(prediction)
     ny, nx = steady.shape
     low, high = _ends(centre[1], reach, ny)
     left, right = _ends(centre[0], reach, nx)
@@ -93,6 +94,57 @@ def moving_star(
     terms = prediction.images[kept, low:high, left:right] * scale[low:high, left:right]
     coefficients = believed(prediction)[:, [prediction.names.index("brightness"), *kept]]
     return MovingStar(steady, np.nan_to_num(terms), (low, left), np.ascontiguousarray(coefficients))
+
+
+def separated(prediction: Prediction) -> Prediction:
+    """
+    Return a template whose learned images have nothing in common with the others.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        The template of an exposure.
+
+    Returns
+    -------
+    prediction : Prediction
+        The same sum of images.
+
+    Notes
+    -----
+    What is learned from an image of few pixels is much like its derivatives. The coefficients of both then have large
+    errors, though their sum is well known, and would not be believed one by one. With the images S of brightness,
+    background, motion and width, the learned L, and the weights W = 1 / noise^2 of the pixels, the part
+
+        A = (S' W S)^-1 S' W L
+
+    of L is moved to S: their coefficients become c_S + A c_L, which is what a fit of S alone finds, with its errors
+    (the roots of the diagonal of (S' W S)^-1); L becomes L - S A, and its coefficients keep their errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.moving import Prediction
+    >>> from tso3.core.moving_star import separated
+    >>> images = np.array([[[1.0, 1.0]], [[2.0, 0.0]]], np.float32)
+    >>> both = Prediction(("brightness", "learned_1"), images, images[0], np.ones((1, 2)), np.ones((1, 2)), 1)
+    >>> found = separated(both)
+    >>> found.images[1].tolist(), found.coefficients.round(6).tolist(), found.errors.round(3).tolist()
+    ([[1.0, -1.0]], [[2.0, 1.0]], [[0.707, 1.0]])
+    """
+    learned = np.array([name.startswith("learned_") for name in prediction.names])
+    if not learned.any():
+        return prediction
+    known = np.isfinite(prediction.noise) & (prediction.noise > 0.0)
+    flat = prediction.images[:, known].astype(np.float64) / prediction.noise[known]
+    inverse = np.linalg.pinv(flat[~learned] @ flat[~learned].T, hermitian=True)
+    shared = inverse @ flat[~learned] @ flat[learned].T
+    images, coefficients, errors = prediction.images.copy(), prediction.coefficients.copy(), prediction.errors.copy()
+    images[learned] -= np.tensordot(shared.T, prediction.images[~learned], 1).astype(np.float32)
+    for row, which in zip(shared.T, np.flatnonzero(learned), strict=True):  # in their order, whatever the length
+        coefficients[:, ~learned] += coefficients[:, which, np.newaxis] * row
+    errors[:, ~learned] = np.sqrt(np.diag(inverse))
+    return replace(prediction, images=images, coefficients=coefficients, errors=errors)
 
 
 def _ends(centre: float, reach: float, n: int) -> tuple[int, int]:
@@ -106,12 +158,12 @@ def recompleted_sums(
     images: Images,
     x: NDArray[np.float64],
     y: NDArray[np.float64],
-    radius: float,
+    radii: Radii,
     star: MovingStar,
     sums: ApertureSums,
 ) -> ApertureSums:
     """
-    Return sums with the share of the light that bad pixels hold in the integration itself, not in the steady star.
+    Return sums with what bad pixels hold of the star in the integration itself, not in the steady image.
 
     Parameters
     ----------
@@ -119,18 +171,19 @@ def recompleted_sums(
         What was summed; not modified.
     x, y : ndarray, shape (n_int,)
         Centres of the aperture [pixel].
-    radius : float
-        Of the aperture [pixel].
+    radii : Radii
+        Of aperture and annulus [pixel].
     star : MovingStar
         In these integrations.
     sums : ApertureSums
-        Of `tso3.core.aperture.sum_apertures`.
+        Of `tso3.core.aperture.sum_apertures`, where no pixel of the annulus was clipped.
 
     Returns
     -------
     sums : ApertureSums
         ``missing`` is changed where the aperture touches bad pixels; not where it would change by more than a quarter,
-        which no motion does.
+        which no motion does. ``annulus_sum`` is changed where the annulus does: it then is the area of the good pixels
+        times the mean that the whole annulus would have, since the wings of the star are not the same everywhere in it.
 
     Examples
     --------
@@ -141,20 +194,19 @@ def recompleted_sums(
     >>> steady = np.ones((1, 9, 9), "f4")
     >>> moved = steady + 0.1 * (np.arange(9, dtype="f4") - 4.0)
     >>> moved[0, 4, 6] = np.nan
-    >>> images, centre = Images.of(moved, steady), np.array([4.0])
-    >>> sums = sum_apertures(images, centre, centre, Radii(2.6, 3.0, 4.0), Treatment(steady[0], True, 0.5, True))
+    >>> images, centre, radii = Images.of(moved, steady), np.array([4.0]), Radii(2.6, 3.0, 4.0)
+    >>> sums = sum_apertures(images, centre, centre, radii, Treatment(steady[0], True, 0.5, True))
     >>> tilt = np.broadcast_to(np.arange(9, dtype="f4") - 4.0, (1, 9, 9))
     >>> star = MovingStar(steady[0].astype(float), np.ascontiguousarray(tilt), (0, 0), np.array([[1.0, 0.1]]))
-    >>> found = recompleted_sums(images, centre, centre, 2.6, star, sums)
+    >>> found = recompleted_sums(images, centre, centre, radii, star, sums)
     >>> round(float(found.missing[0] / sums.missing[0]), 9)
     1.2
     """
-    touched = (sums.n_bad > 0) & np.isfinite(sums.missing)
-    if not touched.any():
-        return sums
-    missing = sums.missing.copy()
-    _lost_light((images.data, images.err, images.scale), np.stack([x, y]), radius, star, touched, missing)
-    return replace(sums, missing=missing)
+    missing, annulus_sum = sums.missing.copy(), sums.annulus_sum.copy()
+    touched = (sums.n_bad > 0) & np.isfinite(missing)
+    stack = (images.data, images.err, images.scale)
+    _complete(stack, np.stack([x, y]), radii, star, touched, (missing, annulus_sum, sums.annulus_area))
+    return replace(sums, missing=missing, annulus_sum=annulus_sum)
 
 
 @njit(cache=True, nogil=True)
@@ -172,36 +224,103 @@ def fill_star(star: MovingStar, i: int, low: int, left: int, out: NDArray[np.flo
 
 
 @njit(cache=True, nogil=True)
-def _lost_light(
+def _complete(
     stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
     centres: NDArray[np.float64],
-    radius: float,
+    radii: Radii,
     star: MovingStar,
     touched: NDArray[np.bool_],
-    missing: NDArray[np.float64],
+    out: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
 ) -> None:
-    """Write the share of the light on bad pixels where it is asked for; what cannot be believed stays as it is."""
-    data, err, scale = stack
+    """Write the share of the light on bad pixels where it is asked for, and the sums of annuli that have bad pixels."""
+    data = stack[0]
+    missing, annulus_sum, annulus_area = out
     _, ny, nx = data.shape
+    reach = max(radii.radius, radii.outer)
+    x, y = np.nan, np.nan
+    low, high, left, right = 0, ny, 0, nx
+    share, ring = np.empty((2, 0, 0))
     for i in range(data.shape[0]):
-        if not touched[i]:
+        if not (np.isfinite(centres[0, i]) and np.isfinite(centres[1, i])):
             continue
-        low, high, left, right = 0, ny, 0, nx
-        if np.isfinite(radius):
-            low, left = max(int(centres[1, i] - radius - 1), 0), max(int(centres[0, i] - radius - 1), 0)
-            high, right = min(int(centres[1, i] + radius + 2), ny), min(int(centres[0, i] + radius + 2), nx)
-        share = np.empty((high - low, right - left))
-        light = np.empty((high - low, right - left))
-        fill_circle(centres[0, i], centres[1, i], radius, low, left, share)
+        if centres[0, i] != x or centres[1, i] != y:
+            x, y = centres[0, i], centres[1, i]
+            if np.isfinite(reach):
+                low, left = max(int(y - reach - 1), 0), max(int(x - reach - 1), 0)
+                high, right = max(min(int(y + reach + 2), ny), low), max(min(int(x + reach + 2), nx), left)
+            share, ring = np.empty((high - low, right - left)), np.empty((high - low, right - left))
+            _fill_shares(x, y, radii, (low, left), share, ring)
+        bad = _bad_pixels(stack, i, (low, left), share.shape)
+        in_ring = np.isfinite(annulus_sum[i]) and (bad & (ring > 0.0)).any()
+        if not (touched[i] or in_ring):
+            continue
+        light = np.empty(share.shape)
         fill_star(star, i, low, left, light)
-        whole = lost = 0.0
-        for j in range(high - low):
-            for k in range(right - left):
-                if share[j, k] > 0.0 and np.isfinite(light[j, k]):
-                    whole += share[j, k] * light[j, k]
-                    factor = scale[low + j, left + k]
-                    value, sigma = data[i, low + j, left + k] * factor, err[i, low + j, left + k] * factor
-                    if not (np.isfinite(value) and np.isfinite(sigma)):
-                        lost += share[j, k] * light[j, k]
-        if whole > 0.0 and abs(lost / whole - missing[i]) <= MOST_BELIEVED and 0.0 <= lost < whole:
-            missing[i] = lost / whole
+        if touched[i]:
+            whole, lost = _light_on(light, share, bad)
+            if whole > 0.0 and 0.0 <= lost < whole and abs(lost / whole - missing[i]) <= MOST_BELIEVED:
+                missing[i] = lost / whole
+        if in_ring:
+            annulus_sum[i] += annulus_area[i] * _unseen(light, ring, bad)
+
+
+@njit(cache=True, nogil=True)
+def _fill_shares(
+    x: float,
+    y: float,
+    radii: Radii,
+    corner: tuple[int, int],
+    share: NDArray[np.float64],
+    ring: NDArray[np.float64],
+) -> None:
+    """Fill the shares of the pixels inside the aperture and inside the annulus; no annulus is 0."""
+    fill_circle(x, y, radii.radius, corner[0], corner[1], share)
+    fill_circle(x, y, radii.outer, corner[0], corner[1], ring)
+    inner = np.empty(ring.shape)
+    fill_circle(x, y, radii.inner, corner[0], corner[1], inner)
+    ring -= inner
+
+
+@njit(cache=True, nogil=True)
+def _bad_pixels(
+    stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    i: int,
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Return which pixels of a part of the frame are bad in an integration."""
+    data, err, scale = stack
+    bad = np.empty(shape, np.bool_)
+    for j in range(shape[0]):
+        for k in range(shape[1]):
+            q, p = corner[0] + j, corner[1] + k
+            bad[j, k] = not (np.isfinite(data[i, q, p] * scale[q, p]) and np.isfinite(err[i, q, p] * scale[q, p]))
+    return bad
+
+
+@njit(cache=True, nogil=True)
+def _light_on(light: NDArray[np.float64], share: NDArray[np.float64], bad: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the light of the star on the pixels of the aperture, and on the bad ones; unknown pixels do not count."""
+    whole = lost = 0.0
+    for j in range(light.shape[0]):
+        for k in range(light.shape[1]):
+            if share[j, k] > 0.0 and np.isfinite(light[j, k]):
+                whole += share[j, k] * light[j, k]
+                if bad[j, k]:
+                    lost += share[j, k] * light[j, k]
+    return whole, lost
+
+
+@njit(cache=True, nogil=True)
+def _unseen(light: NDArray[np.float64], ring: NDArray[np.float64], bad: NDArray[np.bool_]) -> float:
+    """Return the mean of the star over the annulus less that over its good pixels, 0 where it is not known."""
+    area = good_area = total = good = 0.0
+    for j in range(light.shape[0]):
+        for k in range(light.shape[1]):
+            if ring[j, k] > 0.0 and np.isfinite(light[j, k]):
+                area += ring[j, k]
+                total += ring[j, k] * light[j, k]
+                if not bad[j, k]:
+                    good_area += ring[j, k]
+                    good += ring[j, k] * light[j, k]
+    return total / area - good / good_area if good_area > 0.0 else 0.0

@@ -89,8 +89,7 @@ class PhotometryPlan:
     track : SourceTrack or None
         The source in all integrations, where it was measured before the photometry.
     star : MovingStar or None
-        The star in every integration, as the template has it; None where bad pixels are completed from the steady one,
-        or not at all.
+        The star in every integration, from which bad pixels are completed; None where they are not.
     """
 
     exposure: Exposure

@@ -55,10 +55,10 @@ def steady_source(plan: PhotometryPlan, model: ExposureModel) -> NDArray[np.floa
     return scaled - mean if np.isfinite(mean) else scaled
 
 
-def moving_source(plan: PhotometryPlan, steady: NDArray[np.float64], judge: TemplateJudge | None) -> MovingStar | None:
-    """Return the star in every integration, if there is a template and it is to be used."""
+def moving_source(plan: PhotometryPlan, steady: NDArray[np.float64], judge: TemplateJudge | None) -> MovingStar:
+    """Return the star in every integration; the same in all if there is no template, or it is not to be used."""
     if judge is None or plan.parameters.profile == "steady":
-        return None
+        return MovingStar.at_rest(steady, plan.exposure.n_int)
     template = judge.template
     prediction = Prediction(
         template.names, template.images, template.noise, judge.coefficients, judge.errors, plan.exposure.n_int

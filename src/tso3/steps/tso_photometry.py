@@ -249,7 +249,9 @@ def _run_piece(plan: PhotometryPlan, images: Images, start: int, piece: slice, k
         x, y = track.x, track.y
     sums = sum_apertures(images, x, y, plan.radii, plan.treatment)
     if plan.star is not None:
-        sums = recompleted_sums(images, x, y, plan.radii.radius, plan.star.some(first, first + n_int), sums)
+        clipped = plan.treatment.clip > 0.0  # pixels of the annulus that were left out are not completed
+        radii = plan.radii._replace(inner=0.0, outer=0.0) if clipped else plan.radii
+        sums = recompleted_sums(images, x, y, radii, plan.star.some(first, first + n_int), sums)
     photometry = photometry_of(sums, plan.treatment, subtract=plan.layout.subtract)
     quality = photometry.quality.copy()
     if track is not None:

@@ -322,7 +322,7 @@ def _basis(sight: _Sight, answers: dict[str, Array]) -> _Basis:
 def _moved_along(sight: _Sight) -> Array:
     """Return what a spectrum changes by when the star moves by one pixel along dispersion."""
     window = sight.window
-    seen: NDArray[np.bool_] = (window.weight > 0.0).any(axis=0)
+    seen = np.asarray((window.weight > 0.0).any(axis=0), np.bool_)
     return moved_along(window.star, sight.template.calibration, seen)
 
 

@@ -115,6 +115,7 @@ class Lane:
         self.references = setting.references.of(exposure)
         self.products: dict[str, list[Path]] = {}
         self.found: Covariates | None = None
+        self.motion: Covariates | None = None
         parameters = setting.parameters
         skipped = parameters.outlier_detection.skip
         self.outliers = None if skipped else outlier_detection.prepare(exposure, parameters.outlier_detection)
@@ -167,8 +168,9 @@ class Lane:
         found = crew.run(fit_part, parts, f"{self.exposure.label}: template", self.setting.progress)
         fit = joined_fits(list(found))
         self.outliers = outlier_detection.judged(self.outliers, fitted, fit)
+        self.motion = measured(self.exposure, fitted, fit)
         if not self.setting.parameters.covariates.skip:
-            self.found = measured(self.exposure, fitted, fit)
+            self.found = self.motion
 
     def prepare(self, reader: Reader) -> None:
         """Make what is needed once per exposure, and the recipe of it."""

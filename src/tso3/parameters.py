@@ -230,6 +230,9 @@ class Extract1D(StepParameters):
     """Plain sum over the box, or the weighted sum over the same pixels that has the least noise."""
     optimal_snr: float = Field(5.0, gt=0, json_schema_extra={"unit": "sigma"})
     """Optimal: deviation from the profile, over the noise, from which a pixel is rejected."""
+    edge_light: Literal["restored", "left"] = "restored"
+    """Light that a motion across dispersion takes over the edges of the aperture: put back, as far as outliers are
+    judged by the template, which tells the motion, or left out."""
     profile: Literal["moving", "steady"] = "moving"
     """Profile that missing pixels and optimal sums are completed by: moved in each integration as the template says
     (with outlier_detection.method = template), or that of the exposure's reference image."""
@@ -421,6 +424,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "extract_1d": {
             "missing": "drop",
+            "edge_light": "left",
             "apcorr_npixels": "first",
             "trace_origin": "box",
             "soss_infill": "median",

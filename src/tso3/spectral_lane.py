@@ -221,7 +221,14 @@ class SpectralLane(Lane):
         variances = None
         if self.setting.parameters.extract_1d.extraction_type == "optimal" and self.model is not None:
             variances = extraction_shape.read_variances(self.exposure, reader, self.model)
-        return extraction_shape.Knowledge(self.model, judge, variances)
+        return extraction_shape.Knowledge(self.model, judge, variances, self._across())
+
+    def _across(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return the motion of the star across dispersion and its error, if it is known."""
+        name = "shift_x" if self.exposure.dispersion_axis == 2 else "shift_y"
+        if self.motion is None or name not in self.motion.values:
+            return None
+        return self.motion.values[name], self.motion.errors[name]
 
     def extraction(
         self, parameters: Extract1D, known: extraction_shape.Knowledge

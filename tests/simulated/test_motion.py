@@ -54,6 +54,24 @@ def test_shifts_have_the_right_size_and_error(scene):
     assert np.polyfit(true, shift, 1)[0] == pytest.approx(1.0, abs=0.1)
 
 
+def test_the_white_light_keeps_what_the_aperture_loses(scene):
+    _, result, truth = scene
+    table = result.white_light
+    curve = column(table, "whitelight_normalized")
+    error = next(each for each in table.colnames if each.startswith("whitelight_normalized_error"))
+    order = np.argsort(truth["transit_wavelength"])
+    spectra = tso3.open_spectra(result.products["x1dints"][0])
+    wavelength, flux = np.asarray(spectra.wavelength), np.asarray(spectra.flux)
+    variance = np.nanmedian(np.asarray(spectra.flux_var_poisson + spectra.flux_var_rnoise), axis=0)
+    steady = np.nan_to_num(np.nanmedian(flux, axis=0))
+    light = np.where((steady > 0) & (variance > 0), steady**2 / np.where(variance > 0, variance, 1.0), 0.0)
+    nodes = truth["transit_wavelength"][order]
+    curves = np.array([np.interp(wavelength, nodes, row[order]) for row in truth["transit"].T])
+    true = (curves * light).sum(axis=1) / light.sum() * truth["ramp"]
+    left = curve / true / np.median(curve / true) - 1.0
+    assert left.std() < 1.3 * np.median(table[error])
+
+
 def depths(channels, spectra, truth, name):
     """Depths over the true ones, less 1, in their errors: least squares with scale and level free."""
     wavelength, flux = np.asarray(spectra.wavelength), np.asarray(spectra.flux)

@@ -61,7 +61,7 @@ def prism(visits):
 ])  # fmt: skip
 def test_spectra_are_those_of_a_run_with_that_aperture(visits, prism, tmp_path, k, changes):
     (light,) = prism.lights
-    table = run(visits("prism"), tmp_path, extract_1d=changes).white_light
+    table = run(visits("prism"), tmp_path, extract_1d=changes | {"edge_light": "left"}).white_light
     assert light.points[k].size == changes["extract_width"]
     missing = column(table, "missing_fraction")
     assert missing.max() > 1e-4
@@ -99,7 +99,7 @@ def test_blocks_and_threads_change_no_bit(visits, prism):
 def test_turned_spectra_and_several_orders(visits, tmp_path, name, width):
     visit, fewer = visits(name), {"soss_order_3": False}
     result = tso3.scan(str(visit.association), width=[width, width + 6.0], parameters=STILL | {"extract_1d": fewer})
-    table = run(visit, tmp_path, extract_1d=fewer | {"extract_width": width}).white_light
+    table = run(visit, tmp_path, extract_1d=fewer | {"extract_width": width, "edge_light": "left"}).white_light
     orders = [f"_order_{k}" for k in (1, 2)] if name == "soss" else [""]
     assert [light.label for light in result.lights] == [end[1:].replace("_", " ") for end in orders]
     for light, end in zip(result.lights, orders, strict=True):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tso3.core.apcorr import aperture_correction
 from tso3.core.block import Block
 from tso3.core.box import BoxPlan, BoxSums, box_extract
+from tso3.core.edge_light import restored
 from tso3.core.moving import recompleted
 from tso3.core.optimal import optimal_extract
 from tso3.core.spectra import Spectra
@@ -131,6 +132,8 @@ def extract(plan: Extract1DPlan, block: Block) -> Extracted:
 
 def _spectra(plan: Extract1DPlan, block: Block, sums: BoxSums) -> Spectra:
     """Return the spectra from sums over the aperture."""
+    if plan.edges is not None:
+        sums = restored(sums, plan.edges, block.start)
     sums, replaced = _without_guesses(plan, sums, block)
     replaced = replaced[:, plan.columns]
     sums = BoxSums(*(np.ascontiguousarray(values[:, plan.columns]) for values in vars(sums).values()))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tso3.core.apcorr import CorrectionTable, aperture_correction, correction_table
 from tso3.core.box import BoxPlan, plan_box
+from tso3.core.edge_light import EdgeLight
 from tso3.core.model import ExposureModel
 from tso3.core.moving import MovingProfile
 from tso3.core.optimal import OptimalPlan
@@ -99,6 +100,8 @@ class Extract1DPlan:
         The profile in every integration, by which missing pixels are completed; None for the steady one.
     optimal : OptimalPlan or None
         Weights of optimal extraction; None for the box.
+    edges : EdgeLight or None
+        What motion across dispersion takes over the edges of the aperture; None where it is left so.
     """
 
     header: SpectrumHeader
@@ -117,6 +120,7 @@ class Extract1DPlan:
     first: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
     moving: MovingProfile | None = None
     optimal: OptimalPlan | None = None
+    edges: EdgeLight | None = None
 
     @property
     def turned_bytes(self) -> int:
@@ -236,6 +240,8 @@ def _plan(
     plan = _finish_plan(exposure, references, parameters, setup, box, profile)
     if shape is None:
         return plan
+    if parameters.edge_light == "restored" and exposure.mode.exp_type != "MIR_MRS":
+        plan = replace(plan, edges=extraction_shape.edges(known, box, shape))
     is_optimal = parameters.extraction_type == "optimal"
     moving = None
     if parameters.profile == "moving" and (is_optimal or box.complete):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tso3.core.background import background_image
 from tso3.core.box import BoxPlan
+from tso3.core.edge_light import EdgeLight, edge_light
 from tso3.core.learning import sample_median
 from tso3.core.model import ExposureModel
 from tso3.core.moving import MovingProfile, Prediction, moving_profile
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
     from tso3.io.reader import Reader
 
-__all__ = ["Knowledge", "Steady", "Variances", "check", "moving", "optimal", "read_variances", "steady"]
+__all__ = ["Knowledge", "Steady", "Variances", "check", "edges", "moving", "optimal", "read_variances", "steady"]
 
 ShapeOf = Callable[[ExtractionSetup, ExposureModel, bool], "Steady"]
 
@@ -61,6 +62,8 @@ class Knowledge:
         Its template with the coefficients of every integration, where outliers are judged by it.
     variances : Variances or None
         For optimal extraction.
+    across : tuple of ndarray, shape (n_int,), or None
+        Motion of the star across dispersion, and its error [pixel].
     shape_of : callable
         Gives what each spectrum looks like, by default `steady`.
     """
@@ -68,6 +71,7 @@ class Knowledge:
     model: ExposureModel | None
     judge: TemplateJudge | None = None
     variances: Variances | None = None
+    across: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     shape_of: ShapeOf = field(default_factory=lambda: steady)
 
 
@@ -230,6 +234,30 @@ def moving(known: Knowledge, box: BoxPlan, shape: Steady) -> MovingProfile | Non
     judge = known.judge
     prediction = Prediction(template.names, images, noise, judge.coefficients, judge.errors, shape.n_sample)
     return moving_profile(box, prediction, shape.reference, shape.background, shape.light)
+
+
+def edges(known: Knowledge, box: BoxPlan, shape: Steady) -> EdgeLight | None:
+    """
+    Return what the motion across dispersion takes over the edges of an aperture.
+
+    Parameters
+    ----------
+    known : Knowledge
+        About the exposure.
+    box : BoxPlan
+        The aperture.
+    shape : Steady
+        What the spectrum looks like.
+
+    Returns
+    -------
+    edges : EdgeLight or None
+        None where the motion is not known.
+    """
+    if known.across is None or known.judge is None:
+        return None
+    noise = known.judge.noise.T if shape.turned else known.judge.noise
+    return edge_light(box, shape.net, noise * (1.2533 / np.sqrt(max(shape.n_sample, 1))), *known.across)
 
 
 def optimal(known: Knowledge, box: BoxPlan, shape: Steady, moving: MovingProfile | None, snr: float) -> OptimalPlan:

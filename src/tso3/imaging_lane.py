@@ -17,7 +17,7 @@ from tso3.lane import Lane, mean
 from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Part, PartResult, Recipe, Segments, reduce_part
 from tso3.result import Circle
-from tso3.steps import residual_background, tso_photometry
+from tso3.steps import correlated_noise, residual_background, tso_photometry
 from tso3.steps.known_outliers import joined_outliers
 from tso3.steps.photometry_table import PhotometryTable, segment_catalogues
 
@@ -52,6 +52,7 @@ class ImagingRecipe(Recipe):
     def consume(self, block: Block, gathered: Measured, rows: Any) -> None:
         """Measure one block, or locate the source in it."""
         if self.plan is not None:
+            self.leave_out(block)
             residual_background.run(self.background, block)
             measure = tso_photometry.run if self.plan.ready else tso_photometry.locate
             gathered.parts[block.start] = measure(self.plan, block)
@@ -81,10 +82,13 @@ class ImagingLane(Lane):
     ----------
     radius : float or None
         Radius of the aperture that a scan chose [pixel]; None if none did.
+    correlated : float or None
+        Variance of the photometry by noise that its pixels share; None where it was not measured.
     """
 
     recipe: ImagingRecipe
     radius: float | None = None
+    correlated: float | None = None
 
     def prepare(self, reader: Reader) -> None:
         """Place the aperture; where the parameters ask for it, by passes over the whole exposure."""
@@ -99,6 +103,7 @@ class ImagingLane(Lane):
             parameters = parameters.model_copy(update={"radius": None})
         judge = None if self.outliers is None else self.outliers.judge
         plan = tso_photometry.prepare(self.exposure, self.references, parameters, self.model, judge)
+        self.recipe = replace(self.recipe, unsteady=self.unsteady(plan.treatment.complete))
         self.recipe = self._with_background(reader, plan)
         while not plan.ready:
             plan = tso_photometry.settle(plan, self._located(plan))
@@ -108,6 +113,11 @@ class ImagingLane(Lane):
             self.radius = settle_radius(self, plan)
             plan = with_radius(plan, self.radius)
         self.recipe = replace(self.recipe, plan=plan)
+        removed = self.setting.parameters.residual_background.background, self.recipe.background
+        n_pairs = self.setting.parameters.survey.n_pairs
+        noise = correlated_noise.measure(self.exposure, reader, self.outliers, n_pairs, self.bad_pixels, removed)
+        if noise is not None:
+            self.correlated = noise.variance_of(tso_photometry.weights_of_sum(plan))
 
     def _with_background(self, reader: Reader, plan: tso_photometry.PhotometryPlan) -> ImagingRecipe:
         """Return the recipe that removes the residual background, if it is to be."""
@@ -159,7 +169,7 @@ class ImagingLane(Lane):
     def finish(self) -> PhotometryTable:
         """Return the table of the exposure, and write the catalogues of its segments if asked for."""
         plan = self._plan
-        self.table = tso_photometry.finish(plan, self._parts, self.exposure.times)
+        self.table = tso_photometry.finish(plan, self._parts, self.exposure.times, self.correlated)
         name = "aperture_sum" if plan.whole_array else "net_aperture_sum"
         if not np.isfinite(self.table[name]).any():
             warnings.warn(

@@ -172,6 +172,10 @@ class Lane:
         if not self.setting.parameters.covariates.skip:
             self.found = self.motion
 
+    def unsteady(self, complete: bool) -> NDArray[np.bool_] | None:
+        """Return the pixels that are left out of all integrations, which needs that missing light is completed."""
+        return self.model.unsteady if complete and self.model is not None else None
+
     def prepare(self, reader: Reader) -> None:
         """Make what is needed once per exposure, and the recipe of it."""
         raise NotImplementedError

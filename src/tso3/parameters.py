@@ -93,6 +93,9 @@ class Survey(StepParameters):
     n_sample: int = Field(128, ge=0, json_schema_extra={"unit": "integrations"})
     """Integrations in the sample, spread evenly over the exposure, at most three fifths of it but at least 64; 0 makes
     no exposure model."""
+    n_pairs: int = Field(24, ge=0, json_schema_extra={"unit": "pairs"})
+    """Pairs of neighbouring integrations from which noise that lines of the detector share is measured, for the errors
+    of light curves (with outlier_detection.method = template); 0 leaves it out of them."""
 
 
 class OutlierDetection(StepParameters):

@@ -138,6 +138,8 @@ class Recipe:
         All outliers, where preparing has found them already.
     noting : bool
         Whether the outliers that are found are part of the result.
+    unsteady : ndarray of bool, shape (ny, nx), or None
+        Pixels that `consume` leaves out of all integrations, since they are bad in many; None: nowhere.
     """
 
     exposure: Exposure
@@ -146,6 +148,7 @@ class Recipe:
     fixed_bytes: int
     known: KnownOutliers | None = None
     noting: bool = False
+    unsteady: NDArray[np.bool_] | None = None
 
     @property
     def used_rows(self) -> slice:
@@ -169,6 +172,12 @@ class Recipe:
     def consume(self, block: Block, gathered: Any, rows: Rows | None) -> None:
         """Reduce one finished block; called from several threads."""
         raise NotImplementedError
+
+    def leave_out(self, block: Block) -> None:
+        """Set the data of unsteady pixels to NaN; what is written of the block has been written before."""
+        if self.unsteady is not None:
+            y, x = np.nonzero(self.unsteady)
+            block.data[:, y, x] = np.nan
 
     def stream(self, reader: Reader, writer: Any = None, notes: OutlierNotes | None = None) -> ExposureStream:
         """Return the stream of the exposure; ``notes`` takes the outliers that it finds."""

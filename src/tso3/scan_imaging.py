@@ -46,6 +46,7 @@ class ImagingScanRecipe(Recipe):
 
     def consume(self, block: Block, gathered: Any, rows: Any) -> None:
         """Measure one block in every aperture."""
+        self.leave_out(block)
         tracks: dict[int, tso_photometry.SourceTrack] = {}
         light = []
         for plan in self.plans:
@@ -133,6 +134,7 @@ def settle_radius(lane: ImagingLane, plan: tso_photometry.PhotometryPlan) -> flo
         lane.bad_pixels,
         lane.recipe.fixed_bytes,
         known=lane.recipe.known,
+        unsteady=lane.unsteady(plan.treatment.complete),
         plans=tuple(_quick(plan, radius) for radius in _radii(plan, ())),
     )
     light = _light(recipe, plan, scan_exposure(lane.setting, recipe))
@@ -237,6 +239,7 @@ class ImagingScanLane(ImagingLane):
             self.bad_pixels,
             self.recipe.fixed_bytes,
             known=self.recipe.known,
+            unsteady=self.unsteady(self._plan.treatment.complete),
             plans=tuple(plans),
         )
 

@@ -54,6 +54,7 @@ class SpectralScanRecipe(SpectralRecipe):
 
     def consume(self, block: Block, gathered: Any, rows: Any) -> None:
         """Sum one block in every aperture."""
+        self.leave_out(block)
         block = self.replaced(block)
         if self.frames is not None:
             block = soss_frames.run(self.frames, block)
@@ -125,7 +126,8 @@ def spectral_recipe(lane: SpectralLane, reader: Reader, grid: Grid) -> SpectralS
         scans = tuple(scan.weighted(each, lane.model) for each in scans)
     kept = lane.fixed_bytes + sum(each.n_bytes for each in scans) + lane.setting.limits.workers * scan.CHUNK_BYTES
     recipe = SpectralScanRecipe(lane.exposure, lane.outliers, lane.bad_pixels, kept, plans=usual, scans=scans)
-    lane.recipe = recipe = replace(recipe, replacement=lane.replacement(usual))
+    left_out = lane.unsteady(extraction.missing == "complete")
+    lane.recipe = recipe = replace(recipe, replacement=lane.replacement(usual), unsteady=left_out)
     framed = lane.with_frames(recipe, reader)
     assert isinstance(framed, SpectralScanRecipe)
     lane.recipe = framed

@@ -18,7 +18,15 @@ from tso3.lane import Lane, mean
 from tso3.parameters import Extract1D
 from tso3.recipe import Recipe, Rows, Segments
 from tso3.result import ExposureSummary
-from tso3.steps import extract_1d, extraction_shape, pixel_replace, residual_background, soss_frames, white_light
+from tso3.steps import (
+    correlated_noise,
+    extract_1d,
+    extraction_shape,
+    pixel_replace,
+    residual_background,
+    soss_frames,
+    white_light,
+)
 from tso3.steps.known_outliers import OutlierNotes
 from tso3.steps.white_light_normalized import baseline_integrations, steady_light
 from tso3.stream import ExposureStream
@@ -93,6 +101,7 @@ class SpectralRecipe(Recipe):
     def consume(self, block: Block, gathered: Curves, rows: Rows | None) -> None:
         """Remove residual background and replace bad pixels if asked to, extract one block, write, and add it up."""
         if self.plans:
+            self.leave_out(block)
             residual_background.run(self.background, block)
             block = self.replaced(block)
         if self.frames is not None:
@@ -180,6 +189,8 @@ class SpectralLane(Lane):
         else:
             plans = self.extraction(parameters.extract_1d, self.knowledge(reader))
         self.recipe = recipe = replace(self.recipe, plans=plans, replacement=self.replacement(plans))
+        left_out = self.unsteady(parameters.extract_1d.missing == "complete")
+        self.recipe = recipe = replace(recipe, unsteady=left_out)
         self.recipe = recipe = self.with_frames(recipe, reader)
         self.recipe = recipe = replace(recipe, **self._background(reader, plans))
         if any(plan.needs_first for plan in plans):
@@ -191,6 +202,25 @@ class SpectralLane(Lane):
         curves = tuple(self._curve(plan) for plan in plans)
         kept = recipe.fixed_bytes + sum(plan.kept_bytes for plan in plans)
         self.recipe = replace(recipe, plans=plans, curves=curves, boxes=boxes, fixed_bytes=kept)
+        self._add_correlated(reader)
+
+    def _add_correlated(self, reader: Reader) -> None:
+        """Tell the light curves how much noise their pixels share."""
+        recipe, parameters = self.recipe, self.setting.parameters
+        if recipe.frames is not None or parameters.white_light.skip:
+            return
+        removed = parameters.residual_background.background, recipe.background
+        n_pairs = parameters.survey.n_pairs
+        noise = correlated_noise.measure(self.exposure, reader, self.outliers, n_pairs, self.bad_pixels, removed)
+        if noise is None:
+            return
+        shape = self.exposure.ny, self.exposure.nx
+        for curves, optimally in ((recipe.curves, True), (recipe.boxes, False)):
+            for plan, curve in zip(recipe.plans, curves, strict=False):  # there are no boxes but beside optimal sums
+                for light in (curve, curve.normalized):
+                    if light is not None:
+                        weights = correlated_noise.spectral_weights(plan, light.factors, shape, optimally)
+                        light.correlated = noise.variance_of(weights)
 
     def _quietest(self, reader: Reader) -> tuple[extract_1d.Extract1DPlan, ...]:
         """Return the plans with the width that a scan of the exposure chooses for each spectrum."""

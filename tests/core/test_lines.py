@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tso3.core.lines import line_levels, make_lines
+from tso3.core.lines import levels_of_sum, line_levels, make_lines
 
 
 def slow_levels(line, unit, noise, used, residual):
@@ -92,3 +92,70 @@ def test_nothing_known_is_no_level():
     np.testing.assert_array_equal(found.variance, 0.0)
     none = line_levels(make_lines(line, unit, noise * np.nan, used), residual)
     np.testing.assert_array_equal(none.level, 0.0)
+
+
+def starlit(seed, spread=1.5, wrong=0.002, shape=(24, 4, 64)):
+    """Rows of four quarters; a star of up to 10 sigma along the middle ones, whose prediction is wrong by a factor."""
+    rng = np.random.default_rng(seed)
+    ny, parts, n = shape
+    y, x = np.mgrid[:ny, : parts * n]
+    light = 100.0 * np.exp(-0.5 * ((y - 11.3) / 1.3) ** 2) * (1.0 + 0.3 * np.sin(x / 40.0))
+    noise = np.sqrt(1.0 + light)
+    line = y * parts + x // n
+    level = rng.normal(0.0, spread, ny * parts)
+    residual = level[line] + wrong * light + noise * rng.normal(size=light.shape)
+    return line, noise, light, level, residual.astype(np.float32)
+
+
+def test_pixels_under_the_star_testify_together_with_its_brightness():
+    """As good as least squares with all covariances, of which this is the slow version; the star's factor is free."""
+    sums, oracle, blind = [], [], []
+    for seed in range(16):
+        wrong = 0.002 * (-1) ** seed
+        line, noise, light, level, residual = starlit(seed, wrong=wrong)
+        ones = np.ones(line.shape)
+        lines = make_lines(line, ones, noise, ones > 0, light, 0.0, light[np.newaxis])
+        found = line_levels(lines, residual)
+        rows = slice(8, 15)
+        star = (wrong * light)[rows].sum()
+        sums.append((residual - found.level[line])[rows].sum() - star)
+        blind.append(residual[rows].sum() - star)
+        design = np.array([ones.ravel(), light.ravel()]).T
+        member = line.ravel()[:, None] == np.arange(level.size)
+        weight = noise.ravel() ** -2.0
+        both = np.hstack([design, member])
+        normal = (both * weight[:, None]).T @ both
+        normal[2:, 2:] += np.eye(level.size) / 1.5**2
+        solution = np.linalg.solve(normal, both.T @ (residual.ravel().astype(float) * weight))
+        best = solution[0] + solution[2:]
+        oracle.append((residual - best[line])[rows].sum() - star)
+    assert np.std(sums) < 1.15 * np.std(oracle)
+    assert np.std(sums) < 0.95 * np.std(blind)
+    assert abs(np.mean(sums)) < 3.0 * np.std(sums) / 4.0
+
+
+def test_the_spread_of_the_lines_is_found():
+    for spread in (0.5, 1.5):
+        found = []
+        for seed in range(8):
+            line, noise, light, _, residual = starlit(seed, spread)
+            ones = np.ones(line.shape)
+            found.append(line_levels(make_lines(line, ones, noise, ones > 0, light, 0.0, light[None]), residual).spread)
+        assert np.mean(found) == pytest.approx(spread, rel=0.1)
+
+
+def test_what_a_level_adds_to_a_sum_is_its_derivative():
+    """Pixel by pixel, by changing it."""
+    line, noise, light, _, residual = starlit(3, shape=(12, 2, 20))
+    ones = np.ones(line.shape)
+    lines = make_lines(line, ones, noise, ones > 0, light, 0.5, light[np.newaxis])
+    found = line_levels(lines, residual)
+    share = np.random.default_rng(1).uniform(0.0, 2.0, lines.n_lines)
+    weight, variance = levels_of_sum(lines, share, found.spread**2)
+    before = share @ found.level
+    if (
+        found.n_used.sum() == line.size
+    ):  # none was clipped: the derivative at a fixed spread is the one that is asked for
+        value = residual.ravel()[lines.pixel].astype(float)
+        assert weight @ value == pytest.approx(before, rel=1e-4)
+    assert (variance > 0.0).all()

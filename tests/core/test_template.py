@@ -165,7 +165,8 @@ def test_few_integrations_teach_nothing():
 
 
 def test_noise_follows_what_was_observed_as_far_as_it_is_known():
-    propagated, observed = np.ones((40, 50)), np.full((40, 50), 1.2)
+    propagated = np.ones((40, 50))
+    observed = robust_scatter(np.random.default_rng(4).normal(0.0, 1.2, (128, 40, 50)).astype(np.float32))
     observed[3, 3] = 10.0
     observed[4, 4] = np.nan
     many = noise_image(propagated, observed, 128, 0)
@@ -257,3 +258,23 @@ def test_noise_of_an_integration_is_stretched_class_by_class():
     assert err.tolist() == [[[1.0, 6.0, np.inf]], [[2.0, 8.0, np.inf]]]
     with pytest.raises(ValueError, match="a class 5 and factors of 2"):
         noise_of_integrations(noise, level, np.ones((2, 2), np.float32), err)
+
+
+@pytest.mark.parametrize("n_sample", [12, 16, 24, 60, 128])
+def test_noise_of_few_integrations_is_neither_too_small_nor_uncertain(n_sample):
+    """With errors that are right up to a factor, 5 sigma are 5 sigma: not 10 % less, and the same for all pixels."""
+    shape = (40, 500)
+    true = np.random.default_rng(n_sample).uniform(0.5, 2.0, shape)
+    series = true * np.random.default_rng(n_sample + 1).normal(0.0, 1.3, (n_sample, *shape))
+    ratio = noise_image(true, robust_scatter(series.astype(np.float32)), n_sample, 0) / true
+    assert np.mean(ratio) == pytest.approx(1.3, rel=0.02)
+    assert np.std(ratio) / 1.3 < 0.03
+
+
+def test_noise_follows_the_pixels_where_the_errors_do_not():
+    """Errors that are wrong by different factors have less weight than those that are right."""
+    rng, shape = np.random.default_rng(9), (40, 500)
+    true = np.exp(rng.normal(0.0, 0.4, shape))
+    observed = robust_scatter((true * rng.normal(size=(128, *shape))).astype(np.float32))
+    found = noise_image(np.ones(shape), observed, 128, 0)
+    assert np.std(np.log(found / true)) < 0.6 * np.std(np.log(true))

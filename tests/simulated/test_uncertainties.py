@@ -52,5 +52,6 @@ def test_every_light_curve_has_its_error_and_its_limit(draws, name):
     assert 1e-4 < np.median(error / flux) < 1e-3
     told = {column for column in table.colnames if column.endswith("_NRS1")}
     known = {"MJD_UTC", "BJD_TDB", "n_valid", "missing_fraction", "whitelight_flux_error_flat"}
+    known |= {f"{name}_error_correlated" for name in CURVES}
     known |= {each for name, others in CURVES.items() for each in (name, *others)}
     assert told == {f"{each}_NRS1" for each in known}

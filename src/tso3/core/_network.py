@@ -28,6 +28,8 @@ _WIDTH = np.uint64(_LANES)
 _INF = np.float32(np.inf)
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
+_STRUCK, _ALIKE = 8.0, 0.75
+"""Scatters beyond which, and the part of the farthest from which, a second outlier of a pixel may be the true one."""
 _NEGATIVE = 0.8
 """What a negative outlier counts beside a positive one."""
 _NAN = np.float32(np.nan)
@@ -221,10 +223,12 @@ def _replace_far(series: Array, weights: Array, left: Array, far: float, most: i
     """
     Replace the outliers of one pixel, the farthest first, and bring its sums up to date.
 
-    Where two integrations alone carry a component, either may be the outlier; cosmic rays are positive.
+    Where few integrations carry a component, a second one may be as far off as the one that was hit (cosmic rays are
+    positive, but so is then what they leave there): both are set to zero, as if they had nothing of the component.
     """
     for _ in range(most):
         worst, at, by = far, -1, 0.0
+        second, beside = far, -1
         for i in range(series.size):
             if left[i] < 0.05:  # nothing else tells what it should be
                 continue
@@ -232,10 +236,19 @@ def _replace_far(series: Array, weights: Array, left: Array, far: float, most: i
             for k in range(sums.size):
                 off -= weights[i, k] * sums[k]
             size = off if off > 0.0 else -_NEGATIVE * off
-            if size > worst * np.sqrt(left[i]):
-                worst, at, by = size / np.sqrt(left[i]), i, off / left[i]
+            size /= np.sqrt(left[i])
+            if size > worst:
+                second, beside = worst, at
+                worst, at, by = size, i, off / left[i]
+            elif size > second:
+                second, beside = size, i
         if at < 0:
             return
+        if beside >= 0 and worst > _STRUCK and second > _ALIKE * worst:
+            by = series[at]
+            for k in range(sums.size):
+                sums[k] -= weights[beside, k] * series[beside]
+            series[beside] = 0.0
         series[at] -= by
         for k in range(sums.size):
             sums[k] -= weights[at, k] * by

@@ -39,7 +39,7 @@ from tso3.core._box_tile import (
 from tso3.core._planes import flatten
 from tso3.core.background import BackgroundFit, invert_moments, smooth_row, unit_ordinate
 
-__all__ = ["BoxPlan", "BoxSums", "box_extract", "plan_box", "smooth_background", "with_weights"]
+__all__ = ["BoxPlan", "BoxSums", "background_weights", "box_extract", "plan_box", "smooth_background", "with_weights"]
 
 _KINDS = {"none": KIND_NONE, "poly": KIND_POLY, "median": KIND_MEDIAN}
 
@@ -219,6 +219,41 @@ def _prepare_columns(plan: BoxPlan) -> None:
         plan.regular[x] = invert_moments(moments[x], size, matrix, vectors, inverse)
         if plan.regular[x]:
             plan.inverse[:, :, x] = inverse
+
+
+def background_weights(plan: BoxPlan) -> NDArray[np.float64]:
+    """
+    Return what each pixel counts in the background that is subtracted from the sum of its column.
+
+    Parameters
+    ----------
+    plan : BoxPlan
+        From `plan_box`.
+
+    Returns
+    -------
+    weights : ndarray, shape (n_rows, n_wave)
+        Of columns without bad pixels; of a median, those of the mean. 0 where nothing is fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.background import BackgroundFit
+    >>> from tso3.core.box import background_weights, plan_box
+    >>> aperture = np.array([[0.0], [1.0], [0.0]])
+    >>> background_weights(plan_box(aperture, aperture == 0.0, BackgroundFit("poly", 1))).ravel().tolist()
+    [0.5, 0.0, 0.5]
+    """
+    if plan.kind == KIND_NONE:
+        return np.zeros(plan.aperture.shape)
+    if plan.kind == KIND_MEDIAN:
+        count = plan.background.sum(axis=0)
+        return plan.background * (plan.npixels / np.where(count > 0.0, count, np.inf))
+    weights = np.zeros(plan.aperture.shape)
+    for k in range(len(plan.powers)):
+        factor = np.where(plan.regular, (plan.powers * plan.inverse[:, k]).sum(axis=0), 0.0)
+        weights += factor * plan.ordinate[:, np.newaxis] ** k
+    return weights * plan.background
 
 
 def _share(aperture: NDArray[np.float64], profile: NDArray[np.float64] | None, complete: bool) -> NDArray[np.float64]:

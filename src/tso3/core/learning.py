@@ -16,6 +16,14 @@ _FAR, _FAR_IN_TIME = 40.0, 5.0
 """Robust deviations beyond which a residual no longer adds to the image of a component, and to its course in time."""
 _ALONE = 0.5
 """Share of a component that one integration may have; from what it alone shows nothing is learned."""
+_EFFICIENCY, _BELOW, _WIDER = 0.37, 2.2, 1.2
+"""Of the median absolute deviation: its efficiency, and, over the number of samples, by which part of the variance the
+median of its square over many draws is too small, and its logarithm scatters more (8 to 128 normal samples)."""
+_PRIOR = (30.0, 300.0)
+"""Degrees of freedom of the propagated error in the noise of a pixel, at least and at most."""
+_NOISY = 5.0
+"""Standard deviations from the typical ratio of observed and propagated variance from which a pixel counts as noisy."""
+_QUARTILES, _LOOKED_AT = 1.349, 100_000
 _OUTLYING, _MOST_REPLACED = 5.0, 16
 """Standard deviations from what the other integrations predict beyond which a residual is replaced by that; how many of
 a pixel."""
@@ -84,9 +92,10 @@ def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]
     Notes
     -----
     A residual that is more than 5 standard deviations from what the other integrations predict for it (a cosmic ray)
-    is replaced by that prediction, the farthest of a pixel first, at most 16. Else a cosmic ray in an integration that
-    weighs much in a component would be taken for a part of it, and be found where it is not: in the other integrations
-    that have much of this component.
+    is replaced by that prediction, the farthest of a pixel first, at most 16. Where a second integration is about as
+    far off, beyond 8 (for few carry a component, and either may have been hit), nothing tells which, and neither
+    counts. Else a cosmic ray in an integration that weighs much in a component would be taken for a part of it, and be
+    found where it is not: in the other integrations that have much of this component.
 
     Examples
     --------
@@ -194,9 +203,19 @@ def noise_image(
     Returns
     -------
     noise : ndarray of float32, shape (ny, nx)
-        Square root of the mean of the two variances, the observed one counted with 0.37 degrees of freedom per
-        integration (the efficiency of the median absolute deviation) and the propagated one, times the image's median
-        ratio of the two, with 30. Never below half of the propagated error; NaN where that is unknown.
+        Square root of the mean of two variances: the observed one with 0.37 degrees of freedom per integration (the
+        efficiency of the median absolute deviation), and the propagated one times the image's typical ratio of the
+        two, with as many as the spread of the ratios over the image allows, 30 to 300; with 30 for a pixel whose
+        scatter is significantly larger. Never below half of the propagated error; NaN where that is unknown.
+
+    Notes
+    -----
+    Over many draws of n normal samples the median of the squared median absolute deviation is 1 - 2.2 / n of the
+    variance (60,000 draws with n from 8 to 128: within 1 %); that is corrected in the typical ratio, for with 24
+    integrations it would lower a threshold of 5 sigma by 5 %. If the propagated
+    errors were right but for a factor, the logarithm of the ratio would have the variance 2 / v of the observed
+    scatter alone; what it has beyond is that of the true ratios, 2 / v_0, and gives the weight v_0 of the typical one
+    (empirical Bayes; Smyth 2004).
 
     Examples
     --------
@@ -205,10 +224,24 @@ def noise_image(
     >>> noise_image(np.ones((1, 3)), np.full((1, 3), 2.0), 1000, 0).round(2).tolist()[0][0]
     2.0
     """
-    left = max(n_sample - n_fitted - 1, 1)
-    ratio = observed.astype(np.float64) ** 2 / propagated.astype(np.float64) ** 2 * (n_sample / left)
+    own = _EFFICIENCY * max(n_sample - n_fitted, 1)
+    ratio = observed.astype(np.float64) ** 2 / propagated.astype(np.float64) ** 2
+    ratio *= n_sample / max(n_sample - n_fitted, 1)
     known = np.isfinite(ratio) & (ratio > 0.0)
-    typical = float(np.median(ratio[known])) if known.any() else 1.0
-    own, prior = 0.37 * left, 30.0
-    variance = np.where(known, (own * ratio + prior * typical) / (own + prior), typical)
+    typical, prior = _typical(ratio[known], own, n_sample)
+    with np.errstate(invalid="ignore"):
+        noisy = ratio > typical * (1.0 + _NOISY * np.sqrt(2.0 / own + 2.0 / prior))
+    weight = np.where(noisy, _PRIOR[0], prior)
+    variance = np.where(known, (own * ratio + weight * typical) / (own + weight), typical)
     return np.asarray(propagated * np.sqrt(np.maximum(variance, 0.25)), np.float32)
+
+
+def _typical(ratio: NDArray[np.float64], own: float, n_sample: int) -> tuple[float, float]:
+    """Return the typical ratio of observed and propagated variance, and its degrees of freedom in a pixel."""
+    if not ratio.size:
+        return 1.0, _PRIOR[1]
+    some = ratio[:: max(1, ratio.size // _LOOKED_AT)]
+    low, middle, high = np.percentile(some, (25.0, 50.0, 75.0))
+    spread = ((np.log(high) - np.log(low)) / _QUARTILES) ** 2 - 2.0 / own * (1.0 + _WIDER / n_sample)
+    prior = 2.0 / spread if spread > 0.0 else np.inf
+    return float(middle) / max(1.0 - _BELOW / n_sample, 0.5), float(np.clip(prior, *_PRIOR))

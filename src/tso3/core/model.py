@@ -29,6 +29,9 @@ class ExposureModel:
         What integrations are made of; None where it was not asked for, or nothing could be fitted.
     propagated : ndarray of float32, shape (ny, nx), or None
         Median of the errors of the sample, input unit; NaN where unknown. Kept where there is no template.
+    unsteady : ndarray of bool, shape (ny, nx), or None
+        True where a pixel is bad in more than a tenth of the sample, and in two integrations at least: light curves
+        leave it out of all integrations, so that what is summed does not change in time. None: nowhere.
     """
 
     reference: NDArray[np.float64]
@@ -36,6 +39,7 @@ class ExposureModel:
     sample: NDArray[np.int64]
     template: Template | None = None
     propagated: NDArray[np.float32] | None = None
+    unsteady: NDArray[np.bool_] | None = None
 
     @property
     def noise(self) -> NDArray[np.float32] | None:

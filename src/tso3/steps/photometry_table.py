@@ -85,7 +85,9 @@ class PhotometryTable:
         return replace(self, columns=tuple(replace(c, values=c.values[start:stop]) for c in self.columns))
 
 
-def photometry_table(plan: PhotometryPlan, part: PhotometryPart, times: IntTimes) -> PhotometryTable:
+def photometry_table(
+    plan: PhotometryPlan, part: PhotometryPart, times: IntTimes, correlated: float | None = None
+) -> PhotometryTable:
     """
     Return the catalogue of an exposure.
 
@@ -97,6 +99,9 @@ def photometry_table(plan: PhotometryPlan, part: PhotometryPart, times: IntTimes
         Of all its integrations.
     times : IntTimes
         Of all its integrations.
+    correlated : float, optional
+        Variance of the net sum by noise that its pixels share, which is added to its errors; by default there is no
+        column of it.
 
     Returns
     -------
@@ -104,6 +109,11 @@ def photometry_table(plan: PhotometryPlan, part: PhotometryPart, times: IntTimes
         BJD_TDB holds BJD - 2400000.5, as in the archive.
     """
     unit, result = plan.unit.name, part.photometry
+    shared = 0.0 if correlated is None else float(np.sqrt(correlated))
+    for name in ("net_aperture_sum_err", "net_aperture_sum_err_temporal") if shared > 0.0 else ():
+        result = replace(result, **{name: np.hypot(getattr(result, name), shared)})
+    shared_error = [Column("net_aperture_sum_err_correlated", np.full(part.x.size, shared), unit)]
+    shared_error = [] if correlated is None else shared_error
     ra, dec = _sky(plan, part.x, part.y)
     columns = [Column("MJD", times.mid_mjd_utc), Column("BJD_TDB", times.mid_bjd_tdb)]
     for name in _SUMS:
@@ -127,6 +137,7 @@ def photometry_table(plan: PhotometryPlan, part: PhotometryPart, times: IntTimes
         Column("net_aperture_sum_err_poisson", result.net_aperture_sum_err_poisson, unit),
         Column("net_aperture_sum_err_rnoise", result.net_aperture_sum_err_rnoise, unit),
         Column("net_aperture_sum_err_background", result.net_aperture_sum_err_background, unit),
+        *shared_error,
         Column("photon_limit", result.photon_limit, unit),
         Column("missing_fraction", result.missing_fraction),
         Column("n_pixels", result.n_pixels),

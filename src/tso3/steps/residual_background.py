@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.lines import LineLevels, Lines, line_levels, make_lines
-from tso3.core.template import subtract_terms
+from tso3.core.template import Template, subtract_terms
 from tso3.errors import ParameterError
 from tso3.parameters import ResidualBackground
 from tso3.steps.outlier_detection import OutlierPlan, TemplateJudge
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
     from tso3.io.reader import Reader
 
-__all__ = ["BackgroundPlan", "prepare", "run"]
+__all__ = ["BackgroundPlan", "is_sought", "light_of", "line_numbers", "prepare", "run", "units_along"]
 
 _LOOKED_AT = 9
 """Integrations of which the read noise is looked at."""
 _OUTPUTS = 4
+_UNKNOWN, _LACKING = 1.0, 0.0
+"""What the prediction of the star's light may lack in a line that holds one wavelength, and in one that holds all."""
 _FULL_WIDTH = 2048
 PLAN_BYTES = 48
 """Per pixel: lines, units, weights, and a frame of residuals."""
@@ -106,17 +108,20 @@ def prepare(
         )
     judge = outliers.judge
     template = judge.template
-    unit = _units(exposure, reader)
-    light = template.images[0] - unit * _floor(template.images[0] / unit, template.noise)
+    unit = units_along(exposure, reader)
+    light = light_of(template, unit)
     bright = np.abs(light) > parameters.threshold * template.noise
     weights = np.ones(bright.shape) if aperture is None else aperture
-    line = _line_numbers(exposure, parameters.background)
+    line = line_numbers(exposure, parameters.background)
     along = {"region": 0, "row": 1, "column": 2}[parameters.background]
     if exposure.dispersion_axis not in (0, along) or exposure.mode.infrared == "mid":
-        bright |= weights > 0.0  # one wavelength in a line, or a sky as bright as the star: not told from a level
-    lines = make_lines(line, unit, template.noise, ~bright, light)
+        # one wavelength in a line, or a sky as bright as the star: not told from a level
+        lines = make_lines(line, unit, template.noise, ~(bright | (weights > 0.0)), light, _UNKNOWN)
+    else:
+        terms = template.images[[name != "background" for name in template.names]]
+        lines = make_lines(line, unit, template.noise, ~bright, light, _LACKING, terms)
     coefficients = judge.coefficients.copy()
-    sought = [name == "background" or name.startswith("learned") for name in template.names]
+    sought = [is_sought(name) for name in template.names]
     coefficients[:, sought] = 0.0  # levels that are strong may have been learned as components
     return BackgroundPlan(judge, coefficients, lines, _together(exposure, line, weights, subtracted_later))
 
@@ -167,13 +172,24 @@ def _subtract(
         np.sqrt(err * err + total[line] * square, out=err)
 
 
+def is_sought(name: str) -> bool:
+    """Return whether a term of the template may hold levels of lines, and is no part of what the star does."""
+    return name == "background" or name.startswith("learned")
+
+
+def light_of(template: Template, unit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the star's light: the reference image less its darkest quarter, which is even in the unit of a level."""
+    light: NDArray[np.float32] = template.images[0] - unit * _floor(template.images[0] / unit, template.noise)
+    return light
+
+
 def _floor(image: NDArray[np.float32], noise: NDArray[np.float32]) -> float:
     """Return the level of the darkest quarter of an image: what is not the star's light."""
     known = image[np.isfinite(noise) & np.isfinite(image)]
     return float(np.percentile(known, 12.5)) if known.size else 0.0
 
 
-def _line_numbers(exposure: Exposure, kind: str) -> NDArray[np.int32]:
+def line_numbers(exposure: Exposure, kind: str) -> NDArray[np.int32]:
     """Return the line of each pixel; a row of a stripe that four amplifiers read is four lines."""
     shape = (exposure.ny, exposure.nx)
     y, x = (np.broadcast_to(index, shape).astype(np.int32) for index in np.ogrid[: shape[0], : shape[1]])
@@ -187,7 +203,7 @@ def _line_numbers(exposure: Exposure, kind: str) -> NDArray[np.int32]:
     return (y * _OUTPUTS + x // width).astype(np.int32)
 
 
-def _units(exposure: Exposure, reader: Reader) -> NDArray[np.float32]:
+def units_along(exposure: Exposure, reader: Reader) -> NDArray[np.float32]:
     """
     Return what a level of 1 adds to each pixel: the flux calibration, which noise of the detector has gone through.
 

@@ -27,6 +27,7 @@ _VARIANCES = 8
 """Integrations whose Poisson variance is looked at."""
 _ENOUGH = 64
 """The median of so many adds 1.57 / 64 = 2.5 % to the variance of what is compared with it."""
+_TENTH = 10
 
 
 def sample_indices(n_int: int, n_sample: int) -> NDArray[np.int64]:
@@ -114,7 +115,8 @@ def run(
             propagated[rows], _ = sample_median(err)
 
         sample.map(look, slice(0, exposure.ny))
-        model = ExposureModel(reference, 2 * n_valid < len(indices), indices, propagated=propagated)
+        bad, unsteady = 2 * n_valid < len(indices), len(indices) - n_valid > max(1, len(indices) // _TENTH)
+        model = ExposureModel(reference, bad, indices, propagated=propagated, unsteady=unsteady)
         poisson = _poisson(exposure, reader, indices) if with_template and exposure.dispersion_axis else None
         made = template.build(exposure, sample, reference, propagated, poisson) if with_template else None
         return model if made is None else replace(model, template=made, propagated=None)

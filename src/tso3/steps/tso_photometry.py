@@ -24,6 +24,7 @@ from tso3.core.centroid import Box, Centroids, find_centroids, median_position
 from tso3.core.gaussian import FIT_METHODS, FWHM_TO_SIGMA, GaussianFits, fit_gaussians
 from tso3.core.images import Images
 from tso3.core.moving_star import recompleted_sums
+from tso3.core.overlap import circle_overlap
 from tso3.errors import InputError, Tso3Warning
 from tso3.steps.photometry_layout import choose_layout, saturated_apertures, without_reference_pixels
 from tso3.steps.photometry_records import (
@@ -67,6 +68,7 @@ __all__ = [
     "run",
     "segment_catalogues",
     "settle",
+    "weights_of_sum",
 ]
 
 _DOUBTFUL_BELOW = 5.0
@@ -263,7 +265,32 @@ def _run_piece(plan: PhotometryPlan, images: Images, start: int, piece: slice, k
     return PhotometryPart(first, x, y, track, replace(photometry, quality=quality))
 
 
-def finish(plan: PhotometryPlan, parts: Sequence[PhotometryPart], times: IntTimes) -> PhotometryTable:
+def weights_of_sum(plan: PhotometryPlan) -> NDArray[np.float64]:
+    """
+    Return what each pixel counts in the net sum of an exposure's first span.
+
+    Parameters
+    ----------
+    plan : PhotometryPlan
+        Ready.
+
+    Returns
+    -------
+    weights : ndarray, shape (ny, nx)
+        Unit of the table over that of the stack: the aperture, less the mean of the annulus.
+    """
+    (x, y), radii = plan.apertures[0], plan.radii
+    shape = plan.exposure.ny, plan.exposure.nx
+    aperture = circle_overlap(x, y, radii.radius, shape)
+    if plan.layout.subtract:
+        annulus = circle_overlap(x, y, radii.outer, shape) - circle_overlap(x, y, radii.inner, shape)
+        aperture = aperture - annulus * (aperture.sum() / annulus.sum())
+    return aperture * plan.unit.scale
+
+
+def finish(
+    plan: PhotometryPlan, parts: Sequence[PhotometryPart], times: IntTimes, correlated: float | None = None
+) -> PhotometryTable:
     """
     Return the table of an exposure from the parts of its blocks.
 
@@ -275,6 +302,8 @@ def finish(plan: PhotometryPlan, parts: Sequence[PhotometryPart], times: IntTime
         Of all blocks, in any order.
     times : IntTimes
         Of all integrations.
+    correlated : float, optional
+        Variance of the net sum by noise that its pixels share.
 
     Returns
     -------
@@ -289,7 +318,7 @@ def finish(plan: PhotometryPlan, parts: Sequence[PhotometryPart], times: IntTime
     part = joined_parts(sorted(parts, key=lambda p: p.start))
     if part.start != 0 or part.x.size != len(times):
         raise ValueError(f"{part.x.size} integrations were measured, from {part.start}, of {len(times)}")
-    return photometry_table(plan, part, times)
+    return photometry_table(plan, part, times, correlated)
 
 
 def _measure(plan: PhotometryPlan, images: Images, start: int, piece: slice, k: int) -> SourceTrack:

@@ -86,6 +86,8 @@ class WhiteLightCurve:
         Share of the light of the band that fell on bad pixels or in samples that are not valid.
     normalized : NormalizedCurve or None
         The weighted curve.
+    correlated : float or None
+        Variance of the sum by noise that its pixels share; None where it was not measured.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class WhiteLightCurve:
             np.full(n, np.nan) for _ in range(5)
         )
         self.n_valid = np.zeros(n, np.int64)
+        self.correlated: float | None = None
         self.normalized: NormalizedCurve | None = None
         if steady is not None:
             chosen = np.ones(n, dtype=bool) if baseline is None else baseline
@@ -121,6 +124,11 @@ class WhiteLightCurve:
     def flux_unit(self) -> str:
         """Unit of the spectra, and of the sum."""
         return self.header.flux_unit
+
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """What the flux of each wavelength counts in the sum, shape (n_wave,)."""
+        return self._inside.astype(np.float64)
 
     def add(self, spectra: Spectra) -> None:
         """
@@ -188,6 +196,8 @@ class CombinedCurve:
         Shortest and longest wavelength in the sum [micron].
     normalized : NormalizedCurve or None
         The weighted curve of all stripes.
+    correlated : float or None
+        As in `WhiteLightCurve`; stripes are taken as independent.
     """
 
     exposure: Exposure
@@ -200,6 +210,7 @@ class CombinedCurve:
     flux_unit: str
     span: tuple[float, float] | None
     normalized: NormalizedCurve | None
+    correlated: float | None = None
 
 
 def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
@@ -233,7 +244,14 @@ def combine(curves: Sequence[WhiteLightCurve]) -> CombinedCurve:
         flux_unit=curves[0].flux_unit,
         span=_union(curves),
         normalized=white_light_normalized.joined([curve.normalized for curve in curves]),
+        correlated=_sum([curve.correlated for curve in curves]),
     )
+
+
+def _sum(variances: Sequence[float | None]) -> float | None:
+    """Return the sum of variances, None if one of them is."""
+    known = [variance for variance in variances if variance is not None]
+    return sum(known) if len(known) == len(variances) else None
 
 
 def _span(wavelength: NDArray[np.float64], inside: NDArray[np.bool_]) -> tuple[float, float] | None:
@@ -347,12 +365,15 @@ def _columns(rows: Mapping[Key, int], curves: Sequence[WhiteLightCurve | Combine
     columns: dict[str, Any] = {}
     for name, values in (
         ("whitelight_flux", [(curve, curve.flux) for curve in curves]),
-        ("whitelight_flux_error", [(curve, curve.flux_error) for curve in curves]),
+        ("whitelight_flux_error", [(curve, np.hypot(curve.flux_error, _correlated(curve))) for curve in curves]),
         ("whitelight_flux_error_flat", [(curve, curve.flat_error) for curve in curves]),
         ("photon_limit", [(curve, np.sqrt(curve.limit_variance)) for curve in curves]),
     ):
         column = _placed(rows, values)
         columns[name] = column if unit is None else column << unit
+    if any(curve.correlated is not None for curve in curves):
+        column = _placed(rows, [(curve, np.full(curve.flux.size, _correlated(curve))) for curve in curves])
+        columns["whitelight_flux_error_correlated"] = column if unit is None else column << unit
     counts = _placed(rows, [(curve, curve.n_valid.astype(float)) for curve in curves])
     columns["n_valid"] = np.nan_to_num(counts).astype(np.int64)
     columns["missing_fraction"] = _placed(rows, [(curve, curve.missing_fraction) for curve in curves])
@@ -360,6 +381,11 @@ def _columns(rows: Mapping[Key, int], curves: Sequence[WhiteLightCurve | Combine
     for name in weighted[0][1] if weighted else ():
         columns[name] = _placed(rows, [(curve, values[name]) for curve, values in weighted])
     return columns
+
+
+def _correlated(curve: WhiteLightCurve | CombinedCurve) -> float:
+    """Return the error of a sum by noise that its pixels share, as far as it was measured."""
+    return 0.0 if curve.correlated is None else float(np.sqrt(curve.correlated))
 
 
 def _metadata(exposure: Exposure) -> dict[str, object]:

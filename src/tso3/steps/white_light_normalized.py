@@ -86,6 +86,8 @@ def steady_light(plan: extract_1d.Extract1DPlan, model: ExposureModel | None) ->
     image = model.reference.astype(np.float32)[np.newaxis]
     noise = (model.noise.astype(np.float64) ** 2).astype(np.float32)[np.newaxis]
     bad = ~(np.isfinite(image) & np.isfinite(noise))
+    if model.unsteady is not None:
+        bad |= model.unsteady
     image, noise = np.where(bad, np.float32(np.nan), image), np.where(bad, np.float32(np.nan), noise)
     frame = Block(0, image, None, None, bad, noise, np.zeros_like(noise), None)
     spectra = extract_1d.run(plan, frame)
@@ -204,6 +206,8 @@ class NormalizedCurve:
         Sum of the squares of signal over noise: the weight of the whole curve beside others.
     baseline : ndarray of bool, shape (n_int,)
         As given.
+    correlated : float or None
+        Variance of the value by noise that its pixels share; None where it was not measured.
     effective_wavelength : float
         Mean wavelength with these weights [micron]; NaN if there is none.
     """
@@ -219,12 +223,19 @@ class NormalizedCurve:
         group = equal_groups(one, wavelength, _GROUPS)
         self.weights: GroupWeights = weigh(light.expected, light.variance, group, _GROUPS)
         self.baseline = baseline
+        self.correlated: float | None = None
         self.whole = float(one.whole[0])
         used = one.group == 0
         self.effective_wavelength = (
             float((one.light[used] * wavelength[used]).sum() / self.whole) if self.whole > 0.0 else float("nan")
         )
         self.value, self.variance, self.limit_variance = (np.full(baseline.size, np.nan) for _ in range(3))
+
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """What the flux of each wavelength counts in the value, shape (n_wave,)."""
+        whole = float(self.weights.whole.sum())
+        return self.weights.factor / whole if whole > 0.0 else np.zeros_like(self.weights.factor)
 
     def add(self, spectra: Spectra) -> None:
         """Take the spectra of a block; safe from several threads, since each block has its own integrations."""
@@ -283,6 +294,9 @@ def joined(curves: Sequence[NormalizedCurve | None]) -> NormalizedCurve | None:
     for name in _VALUES[1:]:
         parts = (s**2 * getattr(curve, name) / curve.level**2 for s, curve in zip(share, known, strict=True))
         setattr(sum_, name, sum(parts, start=0.0))
+    if all(curve.correlated is not None for curve in known):
+        parts = (s**2 * (curve.correlated or 0.0) / curve.level**2 for s, curve in zip(share, known, strict=True))
+        sum_.correlated = float(sum(parts, start=0.0))
     return sum_
 
 
@@ -298,11 +312,15 @@ def columns(curve: NormalizedCurve) -> dict[str, NDArray[np.float64]]:
     Returns
     -------
     columns : dict of str to ndarray of float64, shape (n_int,)
-        The curve divided by its baseline, its error and its photon limit.
+        The curve divided by its baseline, its error, its photon limit, and, where it was measured, the part of the
+        error by noise that pixels share.
     """
-    level = curve.level
-    return {
+    level, shared = curve.level, curve.correlated
+    found = {
         "whitelight_normalized": curve.value / level,
-        "whitelight_normalized_error": np.sqrt(curve.variance) / level,
+        "whitelight_normalized_error": np.sqrt(curve.variance + (shared or 0.0)) / level,
         "whitelight_normalized_limit": np.sqrt(curve.limit_variance) / level,
     }
+    if shared is not None:
+        found["whitelight_normalized_error_correlated"] = np.full(curve.value.size, np.sqrt(shared) / level)
+    return found

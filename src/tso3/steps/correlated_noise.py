@@ -1,0 +1,205 @@
+"""
+Correlated noise of an exposure: how much lines of the detector differ in an integration, and what that adds to sums.
+
+1/f noise is common to the pixels of a row or of a column, and so is in no variance plane as what it is for a sum over
+many of them. It is measured once, in differences of neighbouring integrations less what the template says about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core.correlated import (
+    LineNoise,
+    Tally,
+    excess_variance,
+    line_noise,
+    line_tally,
+    subtracted_variance,
+    sum_weights,
+)
+from tso3.core.lines import make_lines
+from tso3.core.template import subtract_terms
+from tso3.io.convert import valid_frames
+from tso3.steps.extraction_plan import Extract1DPlan
+from tso3.steps.outlier_detection import OutlierPlan, TemplateJudge
+from tso3.steps.residual_background import BackgroundPlan, is_sought, light_of, line_numbers, units_along
+
+if TYPE_CHECKING:
+    from tso3.io.exposure import Exposure
+    from tso3.io.reader import Reader
+
+__all__ = ["CorrelatedNoise", "measure", "spectral_weights"]
+
+_PLANES = ("SCI", "ERR", "DQ")
+_KINDS = ("row", "column")
+_PIXELS = 4_000_000
+"""Pixels of all pairs that are looked at; between 8 and the parameter's number of pairs."""
+_FEWEST_PAIRS = 8
+_TELLING = 2**20
+"""Pixels of larger frames from which the levels are taken."""
+_DARK = 10.0
+"""Light of the star over the noise of a pixel above which it tells nothing here."""
+
+
+@dataclass(frozen=True)
+class CorrelatedNoise:
+    """
+    What is common to the pixels of the lines of an exposure.
+
+    Attributes
+    ----------
+    line : dict of str to ndarray of int32, shape (ny, nx)
+        Number of each pixel's row, and of its column.
+    unit : ndarray of float32, shape (ny, nx)
+        What a level of 1 adds to a pixel.
+    found : dict of str to LineNoise
+        What was measured of them.
+    noise : ndarray of float32, shape (ny, nx)
+        Steady noise of a pixel.
+    removed : BackgroundPlan or None
+        How levels of one kind are removed before anything is summed.
+    removed_kind : str
+        Which; empty if none.
+    """
+
+    line: dict[str, NDArray[np.int32]]
+    unit: NDArray[np.float32]
+    found: dict[str, LineNoise]
+    noise: NDArray[np.float32]
+    removed: BackgroundPlan | None = None
+    removed_kind: str = ""
+
+    def variance_of(self, weights: NDArray[np.float64]) -> float:
+        """
+        Return what a sum scatters in time beyond the variances of its pixels.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (ny, nx)
+            What each pixel counts in the sum.
+
+        Returns
+        -------
+        variance : float
+            Of rows and of columns, each not below zero.
+        """
+        total = 0.0
+        for kind, line in self.line.items():
+            variance = self.found[kind].believed
+            if variance == 0.0:
+                continue
+            if kind == self.removed_kind and self.removed is not None and self.removed.lines.pixel.size:
+                own, together = self.removed.lines, self.removed.together
+                total += max(subtracted_variance(own, together, self.noise, weights, variance), 0.0)
+            else:
+                total += max(excess_variance(line, self.unit, weights, variance), 0.0)
+        return total
+
+
+def measure(
+    exposure: Exposure,
+    reader: Reader,
+    outliers: OutlierPlan | None,
+    n_pairs: int,
+    bad_pixels: NDArray[np.bool_] | None = None,
+    removed: tuple[str, BackgroundPlan | None] = ("", None),
+) -> CorrelatedNoise | None:
+    """
+    Return what is common to the lines of an exposure.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        What is looked at.
+    reader : Reader
+        Of this exposure.
+    outliers : OutlierPlan or None
+        With the template and its coefficients.
+    n_pairs : int
+        Pairs of neighbouring integrations that are looked at, at most; 0 for none.
+    bad_pixels : ndarray of bool, shape (ny, nx), optional
+        Pixels that the user calls bad.
+    removed : (str, BackgroundPlan or None), optional
+        Kind of the levels that are removed, and how.
+
+    Returns
+    -------
+    found : CorrelatedNoise or None
+        None without a template, or with fewer than three integrations.
+    """
+    judge = None if outliers is None else outliers.judge
+    if judge is None or n_pairs == 0 or exposure.n_int < 3:
+        return None
+    unit = units_along(exposure, reader)
+    noise = judge.template.noise
+    if bad_pixels is not None:
+        noise = np.where(bad_pixels, np.float32(np.nan), noise)
+    with np.errstate(invalid="ignore"):
+        dark = np.abs(light_of(judge.template, unit)) < _DARK * noise
+    if (step := -(-dark.size // _TELLING)) > 1:
+        dark &= np.indices(dark.shape).sum(axis=0) % step == 0
+    lines = {kind: make_lines(line_numbers(exposure, kind), unit, noise, dark) for kind in _KINDS}
+    n = min(n_pairs, exposure.n_int - 1, max(_FEWEST_PAIRS, _PIXELS // (exposure.ny * exposure.nx)))
+    first = np.unique(np.linspace(0, exposure.n_int - 2, n).astype(np.int64))
+    tallies: dict[str, list[Tally]] = {kind: [] for kind in _KINDS}
+    for frame in _differences(reader, judge, first):
+        for kind, each in lines.items():
+            if (tally := line_tally(each, frame)) is not None:
+                tallies[kind].append(tally)
+    found = {kind: line_noise(each) for kind, each in tallies.items()}
+    numbers = {kind: each.line for kind, each in lines.items()}
+    return CorrelatedNoise(numbers, lines["row"].unit, found, judge.template.noise, removed[1], removed[0])
+
+
+def _differences(reader: Reader, judge: TemplateJudge, first: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """Yield what the template leaves of pairs of integrations, as differences with the noise of one integration."""
+    exposure = reader.exposure
+    top_bit = exposure.segments[0].planes["DQ"].top_bit
+    coefficients = judge.coefficients.copy()
+    coefficients[:, [is_sought(name) for name in judge.template.names]] = 0.0
+    frame = np.empty((2, 1, exposure.ny, exposure.nx), np.float32)
+    err = np.empty((1, exposure.ny, exposure.nx), np.float32)
+    for i in first:
+        for k in range(2):
+            raw = reader.read(int(i) + k, int(i) + k + 1, _PLANES)
+            valid_frames(raw, frame[k], err, top_bit=top_bit)
+        difference = frame[1] - frame[0]
+        subtract_terms(judge.template.images, coefficients[i + 1 : i + 2] - coefficients[i : i + 1], difference)
+        yield difference[0] * np.float32(np.sqrt(0.5))
+
+
+def spectral_weights(
+    plan: Extract1DPlan, factor: NDArray[np.float64], shape: tuple[int, int], optimally: bool = True
+) -> NDArray[np.float64]:
+    """
+    Return what each pixel counts in a weighted sum of the flux over wavelength.
+
+    Parameters
+    ----------
+    plan : Extract1DPlan
+        How the spectrum is extracted.
+    factor : ndarray of float64, shape (n_wave,)
+        What the flux of each wavelength counts.
+    shape : (int, int)
+        Of the detector's frame.
+    optimally : bool, optional
+        Whether optimal weights count where there are any; else those of the box.
+
+    Returns
+    -------
+    weights : ndarray, shape ``shape``
+        In the orientation of the detector.
+    """
+    whole = np.zeros(plan.box.npixels.size)
+    calibration = 1.0 if plan.calibration is None else plan.calibration
+    correction = 1.0 if plan.nominal is None else plan.nominal
+    np.add.at(whole, plan.columns, np.nan_to_num(factor * plan.units.flux * calibration * correction))
+    box = plan.box if plan.optimal is None or not optimally else plan.optimal.weights
+    turned = sum_weights(box, whole, shape[::-1] if plan.turned else shape)
+    return turned.T if plan.turned else turned

@@ -284,6 +284,9 @@ def run_lanes(lanes: Sequence[Lane], record: CrfintsRecord, writer: X1dintsWrite
             lane.absorb(part.segments, gathered)
         for kind, names in (("crfints", part.crfints), ("median", part.medians)):
             group[0].products.setdefault(kind, []).extend(setting.folder / name for name in names)
+        for name in part.rectified:
+            kind = "s2dints" if name.endswith("_s2dints.fits") else "i2dints"
+            group[0].products.setdefault(kind, []).append(setting.folder / name)
 
 
 def _absolute(paths: Sequence[Path]) -> tuple[Path, ...]:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from tso3.parameter_values import grid_as_text, integration_ranges, listed_numbers, ranges_as_text
+
 __all__ = [
     "PRESETS",
     "Channels",
@@ -19,6 +21,7 @@ __all__ = [
     "OutlierDetection",
     "Parameters",
     "PixelReplace",
+    "Rectify",
     "ResidualBackground",
     "StepParameters",
     "Survey",
@@ -26,54 +29,9 @@ __all__ = [
     "WhiteLight",
     "X1dints",
     "integration_ranges",
+    "listed_numbers",
     "preset",
 ]
-
-
-def integration_ranges(text: str) -> tuple[tuple[int, int], ...]:
-    """
-    Return ranges of integrations.
-
-    Parameters
-    ----------
-    text : str
-        Ranges ``FIRST:LAST`` as INT_NUM counts them from 1, both included, with commas between them.
-
-    Returns
-    -------
-    ranges : tuple of (int, int)
-        At least one.
-
-    Raises
-    ------
-    ValueError
-        If the text has another form, or a range ends before it begins.
-
-    Examples
-    --------
-    >>> from tso3.parameters import integration_ranges
-    >>> integration_ranges("1:60, 180:200")
-    ((1, 60), (180, 200))
-    """
-    found = []
-    for part in text.split(","):
-        first, colon, last = (piece.strip() for piece in part.partition(":"))
-        if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-            raise ValueError("must be ends, all, or ranges of integrations such as 1:60,180:200")
-        found.append((int(first), int(last)))
-    return tuple(found)
-
-
-def _ranges(value: Any) -> Any:
-    """Take ranges as a list of pairs too; return them as text."""
-    if isinstance(value, list | tuple):
-        try:
-            value = ",".join(f"{int(first)}:{int(last)}" for first, last in value)
-        except (TypeError, ValueError) as error:
-            raise ValueError("must be ends, all, or pairs of integrations such as [[1, 60], [180, 200]]") from error
-    if isinstance(value, str) and value not in ("ends", "all"):
-        return ",".join(f"{first}:{last}" for first, last in integration_ranges(value))
-    return value
 
 
 def _first_number(value: Any) -> Any:
@@ -340,7 +298,7 @@ class WhiteLight(StepParameters):
     """Samples that are not valid: sums are completed from the spectrum of the exposure's model, or lack them."""
     normalized: bool = True
     """Beside the sum, the weighted and normalised curve; its weights are the survey's, without which there is none."""
-    baseline: Annotated[str, BeforeValidator(_ranges)] = "ends"
+    baseline: Annotated[str, BeforeValidator(ranges_as_text)] = "ends"
     """Integrations whose median is 1 in normalised curves: ends (a tenth of the exposure, at least 3 integrations, at
     each end), all, or ranges as INT_NUM counts them, such as 1:60,180:200."""
 
@@ -377,6 +335,24 @@ class Covariates(StepParameters):
     """Skip this step: no table ``*_qa.ecsv``, which the archive does not have."""
 
 
+class Rectify(StepParameters):
+    """Straight spectra on one wavelength grid, and images without distortion: ``*_s2dints``, ``*_i2dints``."""
+
+    skip: bool = False
+    """Skip this step, and the median frames with it."""
+    step: Annotated[float | str, BeforeValidator(grid_as_text)] = Field("mean", json_schema_extra={"unit": "micron"})
+    """Columns of spectra: of the mean dispersion, native (those of the trace's pixels), of a given width, of constant
+    resolving power (R=1000), or with given edges (2.9,3.1,3.4)."""
+    height: int = Field(64, ge=3, json_schema_extra={"unit": "pixel"})
+    """Most rows of a rectified spectrum, half of them on either side of the trace."""
+    pixel_scale: float | None = Field(None, gt=0, json_schema_extra={"unit": "arcsec"})
+    """Size of the pixels of rectified images; by default that of the detector at the source."""
+    north_up: bool = False
+    """Rectified images with north up and east to the left; else turned as the detector is."""
+    follow_jitter: bool = False
+    """Move every integration by its shift as the covariates have it; the overlaps are then computed for each."""
+
+
 class Parameters(StepParameters):
     """All parameters of a run, one attribute per step."""
 
@@ -402,6 +378,8 @@ class Parameters(StepParameters):
     """Spectroscopic light curves."""
     covariates: Covariates = Covariates()
     """Table of covariates."""
+    rectify: Rectify = Rectify()
+    """Rectified exposures."""
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -439,6 +417,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "white_light": {"missing": "drop", "built_in_range": False, "normalized": False},
         "x1dints": {"layout": "segment", "source_type_column": False},
         "covariates": {"skip": True},
+        "rectify": {"skip": True},
     },
 }
 """Values that each preset sets; everything else is the parameter's own default."""

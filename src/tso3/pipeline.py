@@ -29,6 +29,7 @@ from tso3.lane import Lane, Setting, run_lanes
 from tso3.parameters import Parameters
 from tso3.progress import Progress, SilentProgress
 from tso3.recipe import Limits
+from tso3.rectified_lane import prepare_rectification, write_medians
 from tso3.result import RunResult
 from tso3.session import (
     checked,
@@ -172,8 +173,10 @@ def _reduce_imaging(setting: Setting) -> Reduced:
     from tso3.steps import tso_photometry
 
     lanes = [ImagingLane(setting, exposure, mask_of(setting, exposure)) for exposure in setting.observation.exposures]
+    prepare_rectification(lanes)
     make_folder(setting.folder)
     run_lanes(lanes, _record(setting))
+    write_medians(lanes, _record(setting))
     if setting.parameters.tso_photometry.skip:
         return lanes, _collected(lanes) | _covariates(setting, lanes), None
     catalogues = tso_photometry.catalogues([lane.finish() for lane in lanes])
@@ -196,11 +199,13 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         plans = [plan for lane in lanes for plan in lane.plans]
         spectra = [(plan.wavelength, plan.expected) for plan in plans]
         setting.channels.check(spectra, setting.observation.product_name)
+    prepare_rectification(lanes)
     make_folder(setting.folder)
     if not any(lane.plans for lane in lanes):
-        if _writes_no_exposures(setting.parameters):
+        if _writes_no_exposures(setting.parameters) and not any(lane.recipe.rectify for lane in lanes):
             _warn_idle(setting.observation)
         run_lanes(lanes, _record(setting))
+        write_medians(lanes, _record(setting))
         return lanes, _collected(lanes) | _covariates(setting, lanes), None
     path = setting.folder / f"{setting.observation.product_name}_x1dints.fits"
     with x1dints_writer(
@@ -214,6 +219,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         files=setting.observation.paths,
     ) as writer:
         run_lanes(lanes, _record(setting), writer)
+    write_medians(lanes, _record(setting))
     white_light_checks.warn_if_empty(curves)
     products = _collected(lanes) | {"x1dints": [path]}
     table = None
@@ -347,7 +353,7 @@ def _warn_if_idle(observation: Observation, parameters: Parameters) -> None:
     if observation.exposures[0].from_spectra:
         return
     measuring = parameters.tso_photometry if observation.mode.is_imaging else parameters.extract_1d
-    if _writes_no_exposures(parameters) and measuring.skip:
+    if _writes_no_exposures(parameters) and measuring.skip and parameters.rectify.skip:
         _warn_idle(observation)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from tso3.io.exposure import Exposure
 from tso3.io.exposure_products import ExposureProducts
 from tso3.io.reader import Reader
 from tso3.progress import Progress
+from tso3.steps import rectify as rectification
 from tso3.steps.known_outliers import KnownOutliers, OutlierNotes
 from tso3.steps.outlier_detection import OutlierPlan
 from tso3.stream import ExposureStream
@@ -140,6 +142,8 @@ class Recipe:
         Whether the outliers that are found are part of the result.
     unsteady : ndarray of bool, shape (ny, nx), or None
         Pixels that `consume` leaves out of all integrations, since they are bad in many; None: nowhere.
+    rectify : tuple of RectifyPlan
+        How integrations are rectified: one for each spectrum; empty if they are not.
     """
 
     exposure: Exposure
@@ -149,6 +153,7 @@ class Recipe:
     known: KnownOutliers | None = None
     noting: bool = False
     unsteady: NDArray[np.bool_] | None = None
+    rectify: tuple[rectification.RectifyPlan, ...] = ()
 
     @property
     def used_rows(self) -> slice:
@@ -164,6 +169,17 @@ class Recipe:
     def result_bytes(self) -> int:
         """Bytes per integration that `consume` needs beside the block."""
         return 0
+
+    @property
+    def _kept_rows(self) -> slice:
+        """Rows that `consume` and rectification read."""
+        rows = [rows for rows in (self.used_rows, *(plan.rows for plan in self.rectify)) if rows.start < rows.stop]
+        return slice(min(r.start for r in rows), max(r.stop for r in rows)) if rows else slice(0, 0)
+
+    def bytes_of_rectification(self, workers: int) -> int:
+        """Bytes that rectification needs, whatever the block."""
+        most = max((plan.chunk_bytes for plan in self.rectify), default=0)
+        return workers * most + sum(plan.kept_bytes for plan in self.rectify)
 
     def gather(self, segments: Segments) -> Any:
         """Return what takes up the results of the blocks of some segments; has a method ``result``."""
@@ -185,8 +201,8 @@ class Recipe:
             self.exposure,
             reader,
             self.outliers,
-            used_rows=self.used_rows,
-            keep_err=self.keep_err,
+            used_rows=self._kept_rows,
+            keep_err=self.keep_err or any(plan.needs_err for plan in self.rectify),
             bad_pixels=self.bad_pixels,
             writer=writer,
             known=self.known,
@@ -250,7 +266,7 @@ class Part:
     def products(self) -> tuple[Path, ...]:
         """Files that are written for each segment."""
         writers = self.writers()
-        return (*writers.crfints_paths, *writers.median_paths)
+        return (*writers.crfints_paths, *writers.median_paths, *writers.rectified_paths)
 
     def writers(self) -> ExposureProducts:
         """Return the writers of these files, which open nothing before they are entered."""
@@ -262,6 +278,7 @@ class Part:
             crfints=self.crfints,
             medians=self.medians,
             segments=range(self.segments.first, self.segments.last),
+            rectified=[[plan.layout for plan in recipe.rectify] for recipe in self.recipes],
         )
 
 
@@ -286,6 +303,8 @@ class PartResult:
         What the product of spectra is told (see `RowTarget`).
     known : tuple of KnownOutliers or None
         Where they are, by recipe; None where the recipe does not ask for it.
+    rectified : tuple of str
+        Names of the products of rectified images.
     """
 
     paths: tuple[Path, ...]
@@ -296,6 +315,7 @@ class PartResult:
     medians: tuple[str, ...]
     rows: Any = None
     known: tuple[KnownOutliers | None, ...] = ()
+    rectified: tuple[str, ...] = ()
 
 
 def reduce_part(part: Part, progress: Progress) -> PartResult:
@@ -339,6 +359,7 @@ def reduce_part(part: Part, progress: Progress) -> PartResult:
         medians=tuple(path.name for path in products.median_paths),
         rows=told,
         known=tuple(known),
+        rectified=tuple(path.name for path in products.rectified_paths),
     )
 
 
@@ -355,20 +376,22 @@ def _reduce(
     """Stream the part's segments of one exposure into its products; return its flags and what it gathered."""
     products, rows, notes = targets
     gathered = recipe.gather(part.segments)
-    limits = part.limits
+    limits, writer = part.limits, products.of(recipe.exposure)
 
     def consume(block: Block) -> None:
+        for k, plan in enumerate(recipe.rectify):
+            rectification.run(plan, block, partial(writer.write_rectified, k))
         recipe.consume(block, gathered, rows)
         progress.advance(block.n_int)
 
     with Reader(recipe.exposure) as reader:
-        stream = recipe.stream(reader, products.of(recipe.exposure), notes)
+        stream = recipe.stream(reader, writer, notes)
         cut = stream.plan(
             limits.max_memory,
             limits.workers,
             block_size=limits.block_size,
             result_bytes=recipe.result_bytes,
-            fixed_bytes=recipe.fixed_bytes,
+            fixed_bytes=recipe.fixed_bytes + recipe.bytes_of_rectification(limits.workers),
             segments=slice(part.segments.first, part.segments.last),
         )
         stream.run(cut, consume)

@@ -59,7 +59,7 @@ def test_without_the_flagged_exposures_all_else_is_the_same(visit, tmp_path):
 
 
 def test_skipping_every_product_is_told(visit, tmp_path):
-    skip = {"outlier_detection": {"skip": True}, "extract_1d": {"skip": True}}
+    skip = {step: {"skip": True} for step in ("outlier_detection", "extract_1d", "rectify")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", tso3.Tso3Warning)
         result = tso3.run(visit.association, tmp_path, parameters=skip, overrides=visit.references)

@@ -23,7 +23,7 @@ from tso3.io.x1dunits import int_times_array, small_table
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["CrfintsRecord", "Piece", "plan_crfints"]
+__all__ = ["CrfintsRecord", "Piece", "correct_primary", "plan_crfints"]
 
 _CHECKSUMS = ("CHECKSUM", "DATASUM")
 _BEFORE_OUTLIER = ("S_IPC", "S_JUMP", "S_KLIP", "S_LASTFR", "S_LINEAR", "S_MSBSUB", "S_MSAFLG")
@@ -160,7 +160,7 @@ def _header_bytes(hdu: Hdu, segment: Segment, filename: str, record: CrfintsReco
     for key in _CHECKSUMS:
         header.remove(key, ignore_missing=True, remove_all=True)
     if hdu.index == 0:
-        _correct_primary(header, filename, record)
+        correct_primary(header, filename, record)
     return _encoded(header)
 
 
@@ -170,8 +170,19 @@ def _encoded(header: fits.Header) -> bytes:
     return text.encode("ascii")
 
 
-def _correct_primary(header: fits.Header, filename: str, record: CrfintsRecord) -> None:
-    """Set, in place, the PRIMARY cards that differ from the input; new ones go where the archive has them."""
+def correct_primary(header: fits.Header, filename: str, record: CrfintsRecord) -> None:
+    """
+    Set, in place, the PRIMARY cards that differ from the input; new ones go where the archive has them.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Copy of the input's.
+    filename : str
+        Name of the product.
+    record : CrfintsRecord
+        What is recorded.
+    """
     date = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     _set_cards(header, [("DATE", date, "UTC date file created")], after="EXTEND")
     _set_cards(header, [("FILENAME", filename, "Name of the file")], after="DATE")

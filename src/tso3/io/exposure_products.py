@@ -1,4 +1,4 @@
-"""The files that are written while an exposure streams: ``crfints`` per segment and, if asked for, the medians."""
+"""The files that are written while an exposure streams: ``crfints`` per segment, rectified images, medians."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tso3.io.crfints import CrfintsRecord, CrfintsWriter, crfints_name
 from tso3.io.exposure import Exposure
 from tso3.io.median import MedianWriter
+from tso3.io.rectified import RectifiedLayout, RectifiedWriter, rectified_name
 
 __all__ = ["ExposureProducts", "SlitProducts"]
 
@@ -39,6 +40,8 @@ class ExposureProducts:
         Which of the two are written.
     segments : range, optional
         Indices of the segments that are written; all by default.
+    rectified : sequence of sequences of RectifiedLayout, optional
+        By slit: the rectified images that are written.
 
     Attributes
     ----------
@@ -56,6 +59,7 @@ class ExposureProducts:
         crfints: bool,
         medians: bool,
         segments: range | None = None,
+        rectified: Sequence[Sequence[RectifiedLayout]] = (),
     ) -> None:
         chosen = range(len(slits[0].segments)) if segments is None else segments
         names = {i: crfints_name(slits[0].segments[i], asn_id) for i in chosen}
@@ -68,7 +72,19 @@ class ExposureProducts:
             ]
             for slit in (slits if medians else ())
         }
+        self._rectified = {
+            slit.segments[0].slit: [
+                [RectifiedWriter(slit, i, folder / rectified_name(name, layout), layout, record) for layout in layouts]
+                for i, name in names.items()
+            ]
+            for slit, layouts in zip(slits, rectified, strict=False)
+        }
         self._stack = ExitStack()
+
+    @property
+    def rectified_paths(self) -> list[Path]:
+        """Products ``s2dints`` or ``i2dints``, by slit, then segment."""
+        return [writer.path for segments in self._rectified.values() for each in segments for writer in each]
 
     @property
     def median_paths(self) -> list[Path]:
@@ -78,6 +94,8 @@ class ExposureProducts:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             for writer in (*self._crfints, *(writer for writers in self._medians.values() for writer in writers)):
+                stack.enter_context(writer)
+            for writer in (writer for segments in self._rectified.values() for each in segments for writer in each):
                 stack.enter_context(writer)
             self._stack = stack.pop_all()
         return self
@@ -90,7 +108,7 @@ class ExposureProducts:
     def of(self, exposure: Exposure) -> SlitProducts:
         """Return the writer of the planes of one of the slits."""
         slit = exposure.segments[0].slit
-        return SlitProducts(slit, self._crfints, self._medians.get(slit, []))
+        return SlitProducts(slit, self._crfints, self._medians.get(slit, []), self._rectified.get(slit, []))
 
 
 class SlitProducts:
@@ -105,12 +123,21 @@ class SlitProducts:
         Open, by segment.
     medians : sequence of MedianWriter
         Open, by segment; those of this slit.
+    rectified : sequence of sequences of RectifiedWriter
+        Open, by segment, then spectrum; those of this slit.
     """
 
-    def __init__(self, slit: int, crfints: Sequence[CrfintsWriter], medians: Sequence[MedianWriter]) -> None:
+    def __init__(
+        self,
+        slit: int,
+        crfints: Sequence[CrfintsWriter],
+        medians: Sequence[MedianWriter],
+        rectified: Sequence[Sequence[RectifiedWriter]],
+    ) -> None:
         self._slit = slit
         self._crfints = crfints
         self._medians = medians
+        self._rectified = rectified
 
     def write(self, start: int, stop: int, raw: Mapping[str, NDArray[np.generic]], rows: slice) -> None:
         """
@@ -143,6 +170,22 @@ class SlitProducts:
         """
         for writer in self._medians:
             writer.write(start, stop, median, rows)
+
+    def write_rectified(self, spectrum: int, start: int, stop: int, planes: Mapping[str, NDArray[np.generic]]) -> None:
+        """
+        Write rectified images.
+
+        Parameters
+        ----------
+        spectrum : int
+            Which of the exposure's spectra, from 0.
+        start, stop : int
+            Half-open range of exposure indices.
+        planes : mapping of str to ndarray, shape (stop - start, n_rows, n_columns)
+            By name.
+        """
+        for segment in self._rectified:
+            segment[spectrum].write(start, stop, planes)
 
 
 def _median_name(crfints: str, exposure: Exposure) -> str:

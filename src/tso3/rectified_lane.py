@@ -1,0 +1,128 @@
+"""Rectification of the exposures of a run: grids that they share, plans for their recipes, and the median frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.io.crfints import CrfintsRecord, crfints_name
+from tso3.io.exposure import Exposure
+from tso3.io.rectified import write_frame
+from tso3.lane import Lane
+from tso3.spectral_lane import SpectralLane
+from tso3.steps.rectified_frame import SpectrumPlace, soss_places, spectrum_place
+from tso3.steps.rectified_image import prepare_image
+from tso3.steps.rectify import frame, prepare_spectra
+
+__all__ = ["prepare_rectification", "write_medians"]
+
+_NOT = {"MIR_MRS": "the spectra of MIRI's MRS lie on many slices, which one straight frame cannot hold"}
+
+
+def prepare_rectification(lanes: Sequence[Lane]) -> None:
+    """
+    Plan how the exposures of a run are rectified, if they are to be; their recipes are changed.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+        All of a run, prepared.
+    """
+    setting = lanes[0].setting
+    if setting.parameters.rectify.skip:
+        return
+    reason = _NOT.get(setting.observation.mode.exp_type)
+    if reason is not None:
+        setting.progress.message(f"not rectified: {reason}")
+        return
+    if setting.observation.mode.is_imaging:
+        _prepare_images(lanes)
+        return
+    groups: dict[tuple[str, str, int, str], list[tuple[Lane, SpectrumPlace]]] = {}
+    for lane in lanes:
+        for place in _places(lane):
+            key = (lane.exposure.detector, lane.exposure.stripe, place.order, place.mark)
+            groups.setdefault(key, []).append((lane, place))
+    for members in groups.values():
+        places = [place for _, place in members]
+        shifts = [_shifts(lane, place.turned) for lane, place in members]
+        plans = prepare_spectra(places, setting.parameters.rectify, shifts)
+        for (lane, _), plan in zip(members, plans, strict=True):
+            lane.recipe = replace(lane.recipe, rectify=(*lane.recipe.rectify, plan))
+
+
+def _prepare_images(lanes: Sequence[Lane]) -> None:
+    """Plan how images are rectified."""
+    for lane in lanes:
+        plan = prepare_image(lane.exposure, lane.setting.parameters.rectify)
+        if plan is None:
+            lane.setting.progress.message(f"{lane.exposure.label}: not rectified, it has no WCS")
+        else:
+            lane.recipe = replace(lane.recipe, rectify=(plan,))
+
+
+def _places(lane: Lane) -> list[SpectrumPlace]:
+    """Return where the spectra of an exposure are."""
+    assert isinstance(lane, SpectralLane)
+    exposure, parameters = lane.exposure, lane.setting.parameters
+    plans = lane.plans
+    if not plans and not parameters.extract_1d.skip:
+        return []
+    if not plans:
+        fixed = parameters.extract_1d
+        if fixed.extract_width == "auto":
+            fixed = fixed.model_copy(update={"extract_width": None})
+        from tso3.steps.extraction_shape import Knowledge
+
+        plans = lane.extraction(fixed, Knowledge(lane.model))
+    if exposure.mode.exp_type == "NIS_SOSS":
+        orders = [plan.header.spectral_order for plan in plans]
+        return soss_places(exposure, lane.references, parameters.extract_1d, lane.model, orders) if orders else []
+    mark = f"_stripe{exposure.stripe}" if exposure.stripe else ""
+    return [spectrum_place(exposure, plan, lane.model, mark) for plan in plans]
+
+
+def _shifts(lane: Lane, turned: bool) -> NDArray[np.float64] | None:
+    """Return how far the light of each integration lies along and across dispersion, if integrations are to follow."""
+    if not lane.setting.parameters.rectify.follow_jitter:
+        return None
+    if lane.found is None:
+        lane.setting.progress.message(f"{lane.exposure.label}: no covariates, so rectification follows no motion")
+        return None
+    x, y = (np.nan_to_num(lane.found.values[f"shift_{axis}"]) for axis in "xy")
+    return np.stack([y, x] if turned else [x, y], axis=1)
+
+
+def write_medians(lanes: Sequence[Lane], record: CrfintsRecord) -> None:
+    """
+    Write the median frame of every exposure, as it is on the detector and rectified.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+        All of a run.
+    record : CrfintsRecord
+        What the headers say.
+    """
+    for lane in lanes:
+        if lane.model is None or not lane.recipe.rectify:
+            continue
+        stem = _stem(lane.exposure, lane.setting.observation.asn_id)
+        stripe = f"_stripe{lane.exposure.stripe}" if lane.exposure.stripe else ""
+        folder, image = lane.setting.folder, lane.model.reference
+        written = [write_frame(folder / f"{stem}{stripe}_cal_median.fits", lane.exposure, image, None, record)]
+        for plan in lane.recipe.rectify:
+            path = folder / f"{stem}{plan.layout.mark}_{plan.layout.kind.removesuffix('ints')}_median.fits"
+            written.append(write_frame(path, lane.exposure, frame(plan, image), plan.layout, record))
+        lane.products.setdefault("median", []).extend(written)
+
+
+def _stem(exposure: Exposure, asn_id: str | None) -> str:
+    """Return what the names of an exposure's products begin with: no segment is named."""
+    segment = exposure.segments[0]
+    name = crfints_name(segment, asn_id).removesuffix("_crfints.fits")
+    return name if len(exposure.segments) == 1 else name.replace(Path(segment.base).name, exposure.name, 1)

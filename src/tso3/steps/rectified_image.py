@@ -1,0 +1,106 @@
+"""Images in a tangent plane: without distortion, with pixels of one size, turned as the detector or north up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core._overlap import quadrilateral_areas
+from tso3.core.rectify import Corners, corners_of, covariance_factor, make_rectifier
+from tso3.io.rectified import RectifiedLayout
+from tso3.io.rectified_grid import ImageGrid
+from tso3.parameters import Rectify
+from tso3.steps.rectify import VARIANCES, RectifyPlan
+
+if TYPE_CHECKING:
+    from tso3.io.exposure import Exposure
+
+__all__ = ["prepare_image"]
+
+Floats = NDArray[np.float64]
+
+_BOX = 5
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """Places of the pixel centres in the tangent plane of ``sky`` [deg], to the east and north; NaN where unknown."""
+
+    east: Floats
+    north: Floats
+    sky: tuple[float, float]
+    middle: tuple[float, float]
+
+
+def prepare_image(exposure: Exposure, parameters: Rectify) -> RectifyPlan | None:
+    """
+    Return how the images of an exposure are rectified.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Of an imaging mode.
+    parameters : Rectify
+        The step's parameters.
+
+    Returns
+    -------
+    plan : RectifyPlan or None
+        None if the exposure has no WCS that tells where its pixels are.
+    """
+    plane = _tangent(exposure)
+    if plane is None:
+        return None
+    grid, x, y = _grid(plane, parameters)
+    corners = Corners(corners_of(x), corners_of(y))
+    usable = np.isfinite(x)
+    per_pixel = not exposure.bunit.endswith("/sr")
+    density = None
+    if per_pixel:
+        area = quadrilateral_areas(corners.x, corners.y)
+        density = np.where(area > 0.0, 1.0 / np.where(area > 0.0, area, 1.0), 0.0)
+    rectifier = make_rectifier(corners, grid.shape, usable, density)
+    present = tuple(name for name in VARIANCES if name in exposure.planes)
+    middle = round(grid.pixel[1])
+    factor = covariance_factor(rectifier, slice(max(0, middle - _BOX // 2), middle + _BOX // 2 + 1))
+    layout = RectifiedLayout("i2dints", "", grid, present, None, factor, per_pixel)
+    return RectifyPlan(layout, rectifier, present)
+
+
+def _tangent(exposure: Exposure) -> _Plane | None:
+    """Return where the pixels are in the tangent plane of the middle of the image."""
+    y, x = np.indices((exposure.ny, exposure.nx), dtype=np.float64)
+    found = exposure.geometry.skies(x, y)
+    middle = (exposure.nx - 1) / 2.0, (exposure.ny - 1) / 2.0
+    centre = exposure.geometry.sky(*middle)
+    if found is None or centre is None or np.count_nonzero(np.isfinite(found[0])) < 9:
+        return None
+    ra, dec = (np.radians(values) for values in found)
+    ra0, dec0 = (np.radians(value) for value in centre)
+    cosine = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(ra - ra0)
+    east = np.cos(dec) * np.sin(ra - ra0) / cosine
+    north = (np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(ra - ra0)) / cosine
+    return _Plane(np.degrees(east), np.degrees(north), centre, middle)
+
+
+def _grid(plane: _Plane, parameters: Rectify) -> tuple[ImageGrid, Floats, Floats]:
+    """Return the grid, and where the pixel centres lie in it: column and row."""
+    slopes = [[float(np.nanmedian(np.gradient(p, axis=axis))) for axis in (1, 0)] for p in (plane.east, plane.north)]
+    local = np.array(slopes)
+    native = float(np.sqrt(abs(np.linalg.det(local))))
+    scale = native if parameters.pixel_scale is None else parameters.pixel_scale / 3600.0
+    left, _, right = np.linalg.svd(local)
+    matrix = scale * (np.array([[-1.0, 0.0], [0.0, 1.0]]) if parameters.north_up else left @ right)
+    back = np.linalg.inv(matrix)
+    x, y = (back[k, 0] * plane.east + back[k, 1] * plane.north for k in (0, 1))
+    zero = []
+    for place, middle in ((x, plane.middle[0]), (y, plane.middle[1])):
+        start = middle * native / scale if not parameters.north_up else 0.0
+        zero.append(start + max(0.0, float(np.ceil(-np.nanmin(place) - start - 0.25))))
+    x, y = x + zero[0], y + zero[1]
+    shape = int(np.floor(np.nanmax(y) + 0.75)) + 1, int(np.floor(np.nanmax(x) + 0.75)) + 1
+    rows = ((float(matrix[0, 0]), float(matrix[0, 1])), (float(matrix[1, 0]), float(matrix[1, 1])))
+    return ImageGrid(shape, (zero[0], zero[1]), plane.sky, rows), np.asarray(x), np.asarray(y)

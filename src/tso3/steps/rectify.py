@@ -1,0 +1,271 @@
+"""
+Rectification of an exposure: straight spectra on one wavelength grid, or images in a plane without distortion.
+
+The place of a pixel in a rectified spectrum is its wavelength and v = y - T(wavelength), where T is the row of the
+trace at that wavelength: the trace becomes a row, a line of constant wavelength a column, and at constant wavelength
+v runs like y, so that sums across dispersion are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.core._overlap import quadrilateral_areas
+from tso3.core.block import Block
+from tso3.core.rectify import Corners, Rectified, Rectifier, corners_of, covariance_factor, make_rectifier, rectify
+from tso3.core.wavelength_grid import GridEdges, place_on_grid
+from tso3.io.rectified import RectifiedLayout
+from tso3.io.rectified_grid import SpectralGrid
+from tso3.parameters import Rectify
+from tso3.steps.rectified_frame import SpectrumPlace, shared_edges, shared_rows
+
+__all__ = ["VARIANCES", "RectifyPlan", "frame", "prepare_spectra", "rectified", "rectifier_of", "run"]
+
+VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+_CHUNK = 8 * 2**20
+_BOX = 5
+"""Rows of the box whose covariance is recorded."""
+
+Write = Callable[[int, int, Mapping[str, NDArray[np.generic]]], None]
+
+
+@dataclass(frozen=True)
+class RectifyPlan:
+    """
+    How one spectrum of an exposure, or its images, are rectified; the same for all blocks.
+
+    Attributes
+    ----------
+    layout : RectifiedLayout
+        What the product is like.
+    rectifier : Rectifier
+        Overlaps of the pixels.
+    variances : tuple of str
+        Planes of variances that the exposure has.
+    shifts : ndarray of float64, shape (n_int, 2), or None
+        How far the light of each integration lies from that of the reference image [pixel], along dispersion first.
+    source : (SpectrumPlace, GridEdges, (int, int)) or None
+        What the plan was made from, where integrations are moved.
+    """
+
+    layout: RectifiedLayout
+    rectifier: Rectifier
+    variances: tuple[str, ...]
+    shifts: NDArray[np.float64] | None = None
+    source: tuple[SpectrumPlace, GridEdges, tuple[int, int]] | None = None
+
+    @property
+    def rows(self) -> slice:
+        """Detector rows that are read."""
+        return self.rectifier.rows
+
+    @property
+    def needs_err(self) -> bool:
+        """Whether errors are propagated from ERR, since there are no variances."""
+        return not self.variances
+
+    @property
+    def chunk(self) -> int:
+        """Integrations that are rectified at once."""
+        pixels = self.layout.grid.shape[0] * self.layout.grid.shape[1]
+        return max(1, _CHUNK // (pixels * 4 * (4 + len(self.variances))))
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes that a thread needs while it rectifies, the bytes on their way to the disk included."""
+        pixels = self.layout.grid.shape[0] * self.layout.grid.shape[1]
+        return self.chunk * pixels * 4 * (6 + len(self.variances))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that are kept for the whole exposure."""
+        return self.rectifier.nbytes
+
+
+def prepare_spectra(
+    places: Sequence[SpectrumPlace], parameters: Rectify, shifts: Sequence[NDArray[np.float64] | None]
+) -> list[RectifyPlan]:
+    """
+    Return the plans of spectra of one detector and order, which share their grid.
+
+    Parameters
+    ----------
+    places : sequence of SpectrumPlace
+        One for each exposure.
+    parameters : Rectify
+        The step's parameters.
+    shifts : sequence of (ndarray or None)
+        How far the light of each integration lies from that of the reference image; None moves nothing.
+
+    Returns
+    -------
+    plans : list of RectifyPlan
+        One for each place.
+
+    Raises
+    ------
+    ParameterError
+        If the grid that is asked for has no column of the spectrum.
+    """
+    edges = shared_edges(places, parameters)
+    n_rows, centre = shared_rows(places, edges, parameters.height)
+    return [_plan(place, edges, (n_rows, centre), moved) for place, moved in zip(places, shifts, strict=True)]
+
+
+def _plan(
+    place: SpectrumPlace, edges: GridEdges, rows: tuple[int, int], shifts: NDArray[np.float64] | None
+) -> RectifyPlan:
+    """Return the plan of one spectrum."""
+    sky, step = place.on_sky()
+    grid = SpectralGrid(rows[0], rows[1], edges.edges, edges.kind, sky, step)
+    rectifier = rectifier_of(place, edges, rows)
+    exposure = place.exposure
+    present = tuple(name for name in VARIANCES if name in exposure.planes)
+    half = min(_BOX // 2, rows[1], rows[0] - 1 - rows[1])
+    layout = RectifiedLayout(
+        kind="s2dints",
+        mark=place.mark,
+        grid=grid,
+        variances=present,
+        order=place.order,
+        covariance=covariance_factor(rectifier, slice(rows[1] - half, rows[1] + half + 1)),
+        density=place.per_pixel,
+    )
+    if shifts is None:
+        return RectifyPlan(layout, rectifier, present)
+    return RectifyPlan(layout, rectifier, present, shifts, (place, edges, rows))
+
+
+def rectifier_of(
+    place: SpectrumPlace, edges: GridEdges, rows: tuple[int, int], shift: tuple[float, float] = (0.0, 0.0)
+) -> Rectifier:
+    """
+    Return the overlaps of the pixels of a spectrum with its grid.
+
+    Parameters
+    ----------
+    place : SpectrumPlace
+        Where the spectrum is.
+    edges : GridEdges
+        Columns of the grid.
+    rows : (int, int)
+        Rows of the grid, and which of them the trace lies on.
+    shift : (float, float), optional
+        How far the light lies from where it is expected: along dispersion and across [pixel].
+
+    Returns
+    -------
+    rectifier : Rectifier
+    """
+    wavelength, across = place.coordinates(shift)
+    lines, offsets = corners_of(wavelength), corners_of(across)
+    corners = Corners(place_on_grid(edges, lines), offsets + rows[1])
+    usable = np.isfinite(place.wavelength)
+    size = edges.edges.size - 1
+    density, widths = None, None
+    if place.per_pixel:
+        area = quadrilateral_areas(lines, offsets)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            density = np.where(usable & (area > 0.0), 1.0 / area, 0.0)
+        widths = np.diff(edges.edges)
+    return make_rectifier(corners, (rows[0], size), usable, density, widths, turned=place.turned)
+
+
+def rectified(plan: RectifyPlan, block: Block, part: slice) -> Rectified:
+    """
+    Return some integrations of a block, rectified.
+
+    Parameters
+    ----------
+    plan : RectifyPlan
+        Of the exposure.
+    block : Block
+        Bad pixels NaN. Not modified.
+    part : slice
+        Which of its integrations.
+
+    Returns
+    -------
+    rectified : Rectified
+        ``variances`` in the order of ``plan.variances``.
+    """
+    planes = {"VAR_POISSON": block.var_poisson, "VAR_RNOISE": block.var_rnoise, "VAR_FLAT": block.var_flat}
+    variances = [planes[name] for name in plan.variances]
+    given: tuple[NDArray[np.float32] | None, ...] = tuple(None if v is None else v[part] for v in variances)
+    if plan.needs_err:
+        assert block.err is not None
+        given = (np.square(block.err[part]),)
+    if plan.shifts is None:
+        return rectify(plan.rectifier, block.data[part], given)
+    return _followed(plan, block, part, given)
+
+
+def _followed(plan: RectifyPlan, block: Block, part: slice, given: tuple[NDArray[np.float32] | None, ...]) -> Rectified:
+    """Return integrations each of which is moved by its own shift."""
+    assert plan.shifts is not None
+    assert plan.source is not None
+    found = []
+    for i in range(*part.indices(block.n_int)):
+        along, across = (float(value) for value in plan.shifts[block.start + i])
+        rectifier = rectifier_of(*plan.source, (along, across))
+        one = slice(i - part.start, i - part.start + 1)
+        planes = tuple(None if v is None else v[one] for v in given)
+        found.append(rectify(rectifier, block.data[i : i + 1], planes))
+    joined = [np.concatenate([getattr(each, name) for each in found]) for name in ("data", "err", "weight")]
+    variances = tuple(
+        None if plane is None else np.concatenate([_known(each.variances[k]) for each in found])
+        for k, plane in enumerate(given)
+    )
+    return Rectified(joined[0], joined[1], joined[2], variances)
+
+
+def _known(plane: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    assert plane is not None
+    return plane
+
+
+def run(plan: RectifyPlan, block: Block, write: Write) -> None:
+    """
+    Rectify a block and write it.
+
+    Parameters
+    ----------
+    plan : RectifyPlan
+        Of the exposure.
+    block : Block
+        Its integrations, bad pixels NaN. Not modified.
+    write : callable
+        Takes exposure indices and planes by name (see `tso3.io.rectified.RectifiedWriter.write`).
+    """
+    for first in range(0, block.n_int, plan.chunk):
+        part = slice(first, min(first + plan.chunk, block.n_int))
+        found = rectified(plan, block, part)
+        planes: dict[str, NDArray[np.generic]] = {"SCI": found.data, "ERR": found.err, "WHT": found.weight}
+        planes["DQ"] = (found.weight == 0.0).view(np.uint8)  # DO_NOT_USE is 1
+        for name, plane in zip(plan.variances, found.variances, strict=False):
+            assert plane is not None
+            planes[name] = plane
+        write(block.start + part.start, block.start + part.stop, planes)
+
+
+def frame(plan: RectifyPlan, image: NDArray[np.floating]) -> NDArray[np.float32]:
+    """
+    Return one image, rectified without errors.
+
+    Parameters
+    ----------
+    plan : RectifyPlan
+        Of the exposure.
+    image : ndarray, shape (ny, nx)
+        NaN where unknown.
+
+    Returns
+    -------
+    rectified : ndarray of float32, shape (n_rows, n_columns)
+    """
+    found: NDArray[np.float32] = rectify(plan.rectifier, np.asarray(image, np.float32)[np.newaxis]).data[0]
+    return found

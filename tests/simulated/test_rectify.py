@@ -1,0 +1,121 @@
+"""Rectified exposures of simulated visits: what the products hold, who opens them, that blocks do not matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+
+import tso3
+from tso3.io.exposure import read_observation
+from tso3.simulate import simulate
+
+
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("visit")
+    return simulate("NRS_BRIGHTOBJ", folder, n_int=12, segments=2, seed=3, configuration="PRISM")
+
+
+@pytest.fixture(scope="module")
+def result(visit, tmp_path_factory):
+    return tso3.run(visit.association, tmp_path_factory.mktemp("out"), overrides=visit.references)
+
+
+def test_one_product_for_each_segment_and_the_medians(result):
+    names = [path.name for path in result.products["s2dints"]]
+    assert len(names) == 2
+    assert all(name.endswith("_nrs1_o003_s2dints.fits") for name in names)
+    assert [path.name.split("_o003_")[1] for path in result.products["median"]] == [
+        "cal_median.fits", "s2d_median.fits",
+    ]  # fmt: skip
+
+
+def test_planes_and_headers(result):
+    first, second = (fits.open(path) for path in result.products["s2dints"])
+    with first, second:
+        assert [hdu.name for hdu in first] == [
+            "PRIMARY", "SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "WHT", "WAVELENGTH", "INT_TIMES",
+            "ASDF",
+        ]  # fmt: skip
+        first.verify("exception")
+        assert first["SCI"].shape[1:] == second["SCI"].shape[1:]
+        np.testing.assert_array_equal(first["WAVELENGTH"].data, second["WAVELENGTH"].data)
+        np.testing.assert_array_equal(second["INT_TIMES"].data["integration_number"], np.arange(7, 13))
+        assert first["PRIMARY"].header["S_RESAMP"] == "COMPLETE"
+        assert first["PRIMARY"].header["R_CONSRV"] == "MEAN"
+        data, weight = first["SCI"].data, first["WHT"].data
+        np.testing.assert_array_equal(np.isnan(data), weight == 0.0)
+        np.testing.assert_array_equal(first["DQ"].data == 1, weight == 0.0)
+        variance = sum(first[f"VAR_{name}"].data.astype(float) for name in ("POISSON", "RNOISE", "FLAT"))
+        np.testing.assert_allclose(first["ERR"].data, np.sqrt(variance), rtol=1e-6)
+        assert np.all(np.diff(first["WAVELENGTH"].data[0]) > 0.0)
+
+
+def test_worlds_agree_with_that_of_the_exposure(visit, result):
+    from stdatamodels.jwst import datamodels
+
+    exposure = read_observation(visit.association).exposures[0]
+    path = result.products["s2dints"][0]
+    header = fits.getheader(path, "SCI")
+    plane = fits.getdata(path, "WAVELENGTH")
+    with pytest.warns(FITSFixedWarning, match="more axes"):  # across the slit, of one pixel
+        world = WCS(header)
+    with datamodels.open(path) as model:
+        assert type(model).__name__ == "SlitModel"
+        assert model.data.shape == model.wht.shape
+        gwcs = model.meta.wcs
+        for x, y in ((5, 16), (plane.shape[1] // 2, 12), (plane.shape[1] - 6, 20)):
+            wavelength, ra, dec, number = world.all_pix2world([[x, y, 3, 0]], 0)[0]
+            assert wavelength * 1e6 == pytest.approx(plane[y, x], rel=1e-6)
+            assert number == 4.0
+            np.testing.assert_allclose(gwcs(x, y), (ra, dec, plane[y, x]), rtol=1e-6)
+            row, column = np.unravel_index(
+                np.nanargmin(_distance(exposure, ra, dec, plane[y, x])), exposure.wavelength.shape
+            )
+            there = exposure.geometry.sky(float(column), float(row))
+            assert np.hypot((there[0] - ra) * np.cos(np.radians(dec)), there[1] - dec) * 3600.0 < 0.06  # of 0.1 arcsec
+
+
+def _distance(exposure, ra, dec, wavelength):
+    """Distance of every pixel from a place on the sky [pixel], and from a wavelength."""
+    y, x = np.indices(exposure.wavelength.shape, dtype=float)
+    ras, decs = exposure.geometry.skies(x, y)
+    away = np.hypot((ras - ra) * np.cos(np.radians(dec)), decs - dec) * 36000.0
+    return away + np.abs(exposure.wavelength - wavelength) / 0.01
+
+
+def test_numbers_do_not_depend_on_blocks(visit, result, tmp_path):
+    again = tso3.run(visit.association, tmp_path, overrides=visit.references, block_size=5, workers=1)
+    for path, other in zip(result.products["s2dints"], again.products["s2dints"], strict=True):
+        with fits.open(path) as one, fits.open(other) as two:
+            for name in ("SCI", "ERR", "WHT", "DQ", "VAR_POISSON"):
+                assert one[name].data.tobytes() == two[name].data.tobytes()
+
+
+def test_off_in_the_archive_preset_and_where_it_is_skipped(visit, tmp_path):
+    kept = tso3.run(visit.association, tmp_path, preset="archive", overrides=visit.references)
+    assert not {"s2dints", "median"} & set(kept.products)
+    assert not list(tmp_path.glob("*s2d*"))
+    skipped = tso3.run(
+        visit.association, tmp_path / "b", parameters={"rectify": {"skip": True}}, overrides=visit.references
+    )
+    assert not {"s2dints", "median"} & set(skipped.products)
+
+
+def test_an_image_without_distortion_stays_as_it_is(tmp_path):
+    visit = simulate("NRC_TSIMAGE", tmp_path, n_int=6, segments=1, seed=2)
+    result = tso3.run(visit.association, tmp_path / "out", overrides=visit.references)
+    (path,) = result.products["i2dints"]
+    (flagged,) = result.products["crfints"]
+    exposure = read_observation(visit.association).exposures[0]
+    with fits.open(path) as product, fits.open(flagged) as given:
+        found, data = product["SCI"].data, given["SCI"].data
+        assert found.shape == data.shape
+        np.testing.assert_allclose(found, np.where(np.isfinite(found), data, np.nan), rtol=2e-4, atol=0.05)
+        header = product["SCI"].header
+    world = WCS(header)
+    for x, y in ((3, 4), (30, 33), (60, 10)):
+        ra, dec, _ = world.all_pix2world([[x, y, 0]], 0)[0]
+        np.testing.assert_allclose((ra, dec), exposure.geometry.sky(x, y), atol=1e-8)

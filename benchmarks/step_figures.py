@@ -157,8 +157,24 @@ def tso_photometry(place: Path, path: Path) -> None:
         write_png(page, path)
 
 
+def rectify(place: Path, path: Path) -> None:
+    """Draw the median frame of SOSS as it is on the detector, and its orders rectified."""
+    visit = simulate("NIS_SOSS", place, n_int=4, segments=1, seed=1)
+    result = tso3.run(visit.association, place / "out")
+    with figure(7.0, 6.0) as page:
+        shown = result.products["median"]
+        for panel, name in zip(page.subplots(len(shown), 1), shown, strict=True):
+            image = fits.getdata(name)
+            low, high = np.nanpercentile(image, [5.0, 99.5])
+            panel.imshow(np.arcsinh(5.0 * (image - low) / (high - low)), origin="lower", aspect="auto", cmap="viridis")
+            panel.set_ylabel("row")
+            panel.set_title(name.name.split("_nis_")[1], fontsize=8)
+        panel.set_xlabel("column")
+        write_png(page, path)
+
+
 STEPS: dict[str, Callable[[Path, Path], None]] = {
-    each.__name__: each for each in (outlier_detection, background, pixel_replace, white_light, tso_photometry)
+    each.__name__: each for each in (outlier_detection, background, pixel_replace, white_light, tso_photometry, rectify)
 }
 
 

@@ -239,3 +239,22 @@ def test_every_kind_of_reference_has_its_option(capsys):
 def test_parameters_page_is_current(capsys):
     assert main(["params", "--markdown"]) == 0
     assert capsys.readouterr().out == markdown() == (DOCS / "parameters.md").read_text(encoding="utf-8")
+
+
+SWALLOWED = """
+import ctypes, os, signal, sys, time
+from tso3.cli import _stop_on_signals
+
+_stop_on_signals()
+called = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), getattr(signal, sys.argv[1])))
+called()  # what the handler raises in here is lost
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_that_a_function_called_from_c_swallows_ends_the_run(name, code):
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, name], capture_output=True, text=True, timeout=15, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, "")

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tso3.core.images import Images, fill_net, first_pixel
-from tso3.core.moving_star import MovingStar, fill_star
+from tso3.core.moving_star import MovingStar, image_sums, light_of, star_at
 
 __all__ = ["Box", "Centroids", "find_centroids", "median_position"]
 
@@ -177,7 +177,7 @@ def _centroid_block(
     low, high, left, right = window
     _, ny, nx = data.shape
     cut = np.empty((high - low, right - left))
-    shape = np.empty_like(cut)
+    whole = image_sums(star, low, left, np.ones(cut.shape))
     sample = np.empty(outside.size, np.float32)
     for i in range(data.shape[0]):
         background = float(_median_outside(data[i].ravel(), scale.ravel(), outside, sample))
@@ -186,18 +186,16 @@ def _centroid_block(
         if n_valid == 0:
             out[5][i] = _count_bad(cut, near)
             continue
-        if n_valid < cut.size:
-            fill_star(star, i, low, left, shape)
-        variance, known = 0.0, 0.0
+        variance, known = 0.0, light_of(star, i, whole)
         for j in range(cut.shape[0]):
             for k in range(cut.shape[1]):
                 if np.isfinite(cut[j, k]):
                     sigma = err[i, low + j, left + k] * scale[low + j, left + k]
                     variance += sigma * sigma
-                    if n_valid < cut.size and np.isfinite(shape[j, k]):
-                        known += shape[j, k]
+                elif np.isfinite(star.steady[low + j, left + k]):
+                    known -= star_at(star, i, low + j, left + k)
         out[3][i], out[4][i] = total, np.sqrt(variance)
-        _complete(cut, shape, total / known if known != 0.0 else np.nan)
+        _complete(cut, star, i, (low, left), total / known if known != 0.0 else np.nan)
         out[5][i] = _count_bad(cut, near)
         total, moment_x, moment_y = 0.0, 0.0, 0.0
         for j in range(cut.shape[0]):
@@ -236,12 +234,12 @@ def _errors_of_position(
 
 
 @njit(cache=True, nogil=True)
-def _complete(cut: NDArray[np.float64], shape: NDArray[np.float64], factor: float) -> None:
+def _complete(cut: NDArray[np.float64], star: MovingStar, i: int, corner: tuple[int, int], factor: float) -> None:
     """Put the scaled image of the source in place of the bad pixels that it knows."""
     for j in range(cut.shape[0]):
         for k in range(cut.shape[1]):
             if not np.isfinite(cut[j, k]):
-                cut[j, k] = factor * shape[j, k]
+                cut[j, k] = factor * star_at(star, i, corner[0] + j, corner[1] + k)
 
 
 @njit(cache=True, nogil=True)

@@ -24,7 +24,15 @@ from tso3.core.images import Images
 from tso3.core.moving import MOST_BELIEVED, Prediction, believed
 from tso3.core.overlap import fill_circle
 
-__all__ = ["MovingStar", "fill_star", "moving_star", "recompleted_sums", "separated"]
+__all__ = [
+    "MovingStar",
+    "image_sums",
+    "light_of",
+    "moving_star",
+    "recompleted_sums",
+    "separated",
+    "star_at",
+]
 
 
 class MovingStar(NamedTuple):
@@ -210,17 +218,39 @@ def recompleted_sums(
 
 
 @njit(cache=True, nogil=True)
-def fill_star(star: MovingStar, i: int, low: int, left: int, out: NDArray[np.float64]) -> None:
-    """Fill a part of the frame that begins at ``low``, ``left`` with the star of an integration; NaN where unknown."""
-    steady, terms, corner, coefficients = star
-    for j in range(out.shape[0]):
-        for k in range(out.shape[1]):
-            value = coefficients[i, 0] * steady[low + j, left + k]
-            q, p = low + j - corner[0], left + k - corner[1]
-            if 0 <= q < terms.shape[1] and 0 <= p < terms.shape[2]:
-                for term in range(terms.shape[0]):
-                    value += coefficients[i, 1 + term] * terms[term, q, p]
-            out[j, k] = value
+def star_at(star: MovingStar, i: int, q: int, p: int) -> float:
+    """Return the star of an integration in a pixel; NaN where it is not known."""
+    value = star.coefficients[i, 0] * star.steady[q, p]
+    row, column = q - star.corner[0], p - star.corner[1]
+    if 0 <= row < star.terms.shape[1] and 0 <= column < star.terms.shape[2]:
+        for k in range(star.terms.shape[0]):
+            value += star.coefficients[i, 1 + k] * star.terms[k, row, column]
+    return value
+
+
+@njit(cache=True, nogil=True)
+def image_sums(star: MovingStar, low: int, left: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weighted sums of the steady star and of its terms over a part of the frame; unknown pixels are 0."""
+    sums = np.zeros(1 + star.terms.shape[0])
+    for j in range(weights.shape[0]):
+        for k in range(weights.shape[1]):
+            steady = star.steady[low + j, left + k]
+            if weights[j, k] > 0.0 and np.isfinite(steady):
+                sums[0] += weights[j, k] * steady
+                row, column = low + j - star.corner[0], left + k - star.corner[1]
+                if 0 <= row < star.terms.shape[1] and 0 <= column < star.terms.shape[2]:
+                    for n in range(star.terms.shape[0]):
+                        sums[1 + n] += weights[j, k] * star.terms[n, row, column]
+    return sums
+
+
+@njit(cache=True, nogil=True)
+def light_of(star: MovingStar, i: int, sums: NDArray[np.float64]) -> float:
+    """Return the weighted light of an integration whose images have these sums."""
+    light = 0.0
+    for k in range(sums.size):
+        light += star.coefficients[i, k] * sums[k]
+    return light
 
 
 @njit(cache=True, nogil=True)
@@ -240,6 +270,8 @@ def _complete(
     x, y = np.nan, np.nan
     low, high, left, right = 0, ny, 0, nx
     share, ring = np.empty((2, 0, 0))
+    whole, around = np.empty((2, 0))
+    ring_area = 0.0
     for i in range(data.shape[0]):
         if not (np.isfinite(centres[0, i]) and np.isfinite(centres[1, i])):
             continue
@@ -249,19 +281,15 @@ def _complete(
                 low, left = max(int(y - reach - 1), 0), max(int(x - reach - 1), 0)
                 high, right = max(min(int(y + reach + 2), ny), low), max(min(int(x + reach + 2), nx), left)
             share, ring = np.empty((high - low, right - left)), np.empty((high - low, right - left))
-            _fill_shares(x, y, radii, (low, left), share, ring)
-        bad = _bad_pixels(stack, i, (low, left), share.shape)
-        in_ring = np.isfinite(annulus_sum[i]) and (bad & (ring > 0.0)).any()
-        if not (touched[i] or in_ring):
-            continue
-        light = np.empty(share.shape)
-        fill_star(star, i, low, left, light)
-        if touched[i]:
-            whole, lost = _light_on(light, share, bad)
-            if whole > 0.0 and 0.0 <= lost < whole and abs(lost / whole - missing[i]) <= MOST_BELIEVED:
-                missing[i] = lost / whole
-        if in_ring:
-            annulus_sum[i] += annulus_area[i] * _unseen(light, ring, bad)
+            ring_area = _fill_shares(x, y, radii, (low, left), star.steady, share, ring)
+            whole, around = image_sums(star, low, left, share), image_sums(star, low, left, ring)
+        lost, unseen, hidden = _on_bad_pixels(stack, i, (low, left), (share, ring), star)
+        light = light_of(star, i, whole)
+        if touched[i] and light > 0.0 and 0.0 <= lost < light and abs(lost / light - missing[i]) <= MOST_BELIEVED:
+            missing[i] = lost / light
+        if 0.0 < hidden < ring_area and np.isfinite(annulus_sum[i]):
+            total = light_of(star, i, around)
+            annulus_sum[i] += annulus_area[i] * (total / ring_area - (total - unseen) / (ring_area - hidden))
 
 
 @njit(cache=True, nogil=True)
@@ -270,57 +298,45 @@ def _fill_shares(
     y: float,
     radii: Radii,
     corner: tuple[int, int],
+    steady: NDArray[np.float64],
     share: NDArray[np.float64],
     ring: NDArray[np.float64],
-) -> None:
-    """Fill the shares of the pixels inside the aperture and inside the annulus; no annulus is 0."""
+) -> float:
+    """Fill the shares of the pixels in aperture and annulus, 0 where the star is not known; return the annulus' area."""
     fill_circle(x, y, radii.radius, corner[0], corner[1], share)
     fill_circle(x, y, radii.outer, corner[0], corner[1], ring)
     inner = np.empty(ring.shape)
     fill_circle(x, y, radii.inner, corner[0], corner[1], inner)
-    ring -= inner
+    area = 0.0
+    for j in range(ring.shape[0]):
+        for k in range(ring.shape[1]):
+            ring[j, k] -= inner[j, k]
+            if not np.isfinite(steady[corner[0] + j, corner[1] + k]):
+                share[j, k] = ring[j, k] = 0.0
+            area += ring[j, k]
+    return area
 
 
 @njit(cache=True, nogil=True)
-def _bad_pixels(
+def _on_bad_pixels(
     stack: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
     i: int,
     corner: tuple[int, int],
-    shape: tuple[int, int],
-) -> NDArray[np.bool_]:
-    """Return which pixels of a part of the frame are bad in an integration."""
+    shares: tuple[NDArray[np.float64], NDArray[np.float64]],
+    star: MovingStar,
+) -> tuple[float, float, float]:
+    """Return the light of the star on the bad pixels of aperture and annulus, and the area of those of the annulus."""
     data, err, scale = stack
-    bad = np.empty(shape, np.bool_)
-    for j in range(shape[0]):
-        for k in range(shape[1]):
+    share, ring = shares
+    lost = unseen = hidden = 0.0
+    for j in range(share.shape[0]):
+        for k in range(share.shape[1]):
             q, p = corner[0] + j, corner[1] + k
-            bad[j, k] = not (np.isfinite(data[i, q, p] * scale[q, p]) and np.isfinite(err[i, q, p] * scale[q, p]))
-    return bad
-
-
-@njit(cache=True, nogil=True)
-def _light_on(light: NDArray[np.float64], share: NDArray[np.float64], bad: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the light of the star on the pixels of the aperture, and on the bad ones; unknown pixels do not count."""
-    whole = lost = 0.0
-    for j in range(light.shape[0]):
-        for k in range(light.shape[1]):
-            if share[j, k] > 0.0 and np.isfinite(light[j, k]):
-                whole += share[j, k] * light[j, k]
-                if bad[j, k]:
-                    lost += share[j, k] * light[j, k]
-    return whole, lost
-
-
-@njit(cache=True, nogil=True)
-def _unseen(light: NDArray[np.float64], ring: NDArray[np.float64], bad: NDArray[np.bool_]) -> float:
-    """Return the mean of the star over the annulus less that over its good pixels, 0 where it is not known."""
-    area = good_area = total = good = 0.0
-    for j in range(light.shape[0]):
-        for k in range(light.shape[1]):
-            if ring[j, k] > 0.0 and np.isfinite(light[j, k]):
-                area += ring[j, k]
-                total += ring[j, k] * light[j, k]
-                if not bad[j, k]:
-                    good_area += ring[j, k]
-                    good += ring[j, k] * light[j, k]
-    return total / area - good / good_area if good_area > 0.0 else 0.0
+            if share[j, k] <= 0.0 and ring[j, k] <= 0.0:
+                continue
+            if not (np.isfinite(data[i, q, p] * scale[q, p]) and np.isfinite(err[i, q, p] * scale[q, p])):
+                light = star_at(star, i, q, p)
+                lost += share[j, k] * light
+                unseen += ring[j, k] * light
+                hidden += ring[j, k]
+    return lost, unseen, hidden

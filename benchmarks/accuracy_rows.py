@@ -54,7 +54,7 @@ class Results:
         By scene and program: ``set``, ``seeds``, ``failed``, ``sums``, and ``code``, ``commit``, ``origin`` of its
         `Version`.
     cost : dict
-        By scene: seeds, and the processor time they took [s].
+        By scene: seeds, the processor time they took [s], and that of the last, which made nothing anew.
     """
 
     path: Path
@@ -101,13 +101,12 @@ class Results:
             else:
                 row["seeds"].append(seed)
                 add(row["sums"], numbers)
-        spent = self.cost.setdefault(scene.name, [0, 0.0])
-        spent[:] = spent[0] + 1, round(spent[1] + seconds, 2)
+        spent = self.cost.setdefault(scene.name, [0, 0.0, 0.0])
+        spent[:] = spent[0] + 1, round(spent[1] + seconds, 2), round(seconds, 2)
 
     def expected_seconds(self, scene: Scene) -> float:
-        """Return the processor time of a seed of a scene, 0 if none was measured."""
-        n, seconds = self.cost.get(scene.name, (0, 0.0))
-        return seconds / n if n else 0.0
+        """Return the processor time of the last seed of a scene, 0 if none was measured."""
+        return self.cost.get(scene.name, (0, 0.0, 0.0))[2]
 
     def write(self, order: Sequence[str]) -> None:
         """Write the numbers, and the page beside them; scenes are in the order of their file."""

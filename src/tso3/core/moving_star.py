@@ -302,7 +302,7 @@ def _fill_shares(
     share: NDArray[np.float64],
     ring: NDArray[np.float64],
 ) -> float:
-    """Fill the shares of the pixels in aperture and annulus, 0 where the star is not known; return the annulus' area."""
+    """Fill the shares of the pixels in aperture and annulus, 0 where the star is unknown; return the annulus' area."""
     fill_circle(x, y, radii.radius, corner[0], corner[1], share)
     fill_circle(x, y, radii.outer, corner[0], corner[1], ring)
     inner = np.empty(ring.shape)

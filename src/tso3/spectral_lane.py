@@ -28,6 +28,7 @@ from tso3.steps import (
     white_light,
 )
 from tso3.steps.known_outliers import OutlierNotes
+from tso3.steps.lasting_gaps import without_gaps
 from tso3.steps.white_light_normalized import baseline_integrations, steady_light
 from tso3.stream import ExposureStream
 
@@ -265,7 +266,9 @@ class SpectralLane(Lane):
     ) -> tuple[extract_1d.Extract1DPlan, ...]:
         """Return the plans of extraction, one for each spectrum."""
         photom = self.setting.parameters.photom
-        return extract_1d.prepare(self.exposure, self.references, parameters, self.model, photom, known)
+        plans = extract_1d.prepare(self.exposure, self.references, parameters, self.model, photom, known)
+        lacking = self.unsteady(parameters.missing == "complete")
+        return tuple(without_gaps(plan, lacking) for plan in plans)
 
     def replacement(self, plans: Sequence[extract_1d.Extract1DPlan]) -> pixel_replace.PixelReplacePlan | None:
         """Return how bad pixels are replaced before extraction."""

@@ -276,8 +276,10 @@ def test_depths_of_channels_are_the_true_ones(prism):
     channels = result.channels
     spectra = tso3.open_spectra(result.products["x1dints"][0]).load()
     flux, variance = np.asarray(spectra.flux), np.asarray(spectra.flux_var_poisson + spectra.flux_var_rnoise)
+    known = np.isfinite(flux).any(axis=0)  # wavelengths that lack too much light are left out of all integrations
+    flux, variance = flux[:, known], variance[:, known]
     light = np.nanmedian(flux, axis=0) ** 2 / np.nanmedian(variance, axis=0)
-    wavelength = np.asarray(spectra.wavelength)
+    wavelength = np.asarray(spectra.wavelength)[known]
     low, high = channels.wavelength_low.values, channels.wavelength_high.values
     members = [(wavelength >= a) & (wavelength < b) & (light > 0) for a, b in zip(low, high, strict=True)]
     truth = dict(np.load(next(iter(visit.truths.values()))))

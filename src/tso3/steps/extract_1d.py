@@ -137,6 +137,8 @@ def _spectra(plan: Extract1DPlan, block: Block, sums: BoxSums) -> Spectra:
     sums, replaced = _without_guesses(plan, sums, block)
     replaced = replaced[:, plan.columns]
     sums = BoxSums(*(np.ascontiguousarray(values[:, plan.columns]) for values in vars(sums).values()))
+    if plan.left_out is not None:
+        sums = _with_nan(sums, plan.left_out)
     used = np.where(sums.npixels > 0.0, sums.npixels, 1.0)
     factor = _factors(plan, block, sums.npixels)
     calibrated = factor if plan.calibration is None else factor * plan.calibration
@@ -285,8 +287,13 @@ def _without_guesses(plan: Extract1DPlan, sums: BoxSums, block: Block) -> tuple[
     if not plan.complete:
         return sums, share
     lost = ~(sums.missing + share <= box.max_missing)
+    return _with_nan(sums, lost), share
+
+
+def _with_nan(sums: BoxSums, lost: NDArray[np.bool_]) -> BoxSums:
+    """Return sums of which some samples are NaN."""
     names = ("flux", "var_poisson", "var_rnoise", "var_flat", "limit")
-    return replace(sums, **{name: np.where(lost, np.nan, getattr(sums, name)) for name in names}), share
+    return replace(sums, **{name: np.where(lost, np.nan, getattr(sums, name)) for name in names})
 
 
 def _quality(

@@ -100,6 +100,8 @@ class Extract1DPlan:
         The profile in every integration, by which missing pixels are completed; None for the steady one.
     optimal : OptimalPlan or None
         Weights of optimal extraction; None for the box.
+    left_out : ndarray of bool, shape (n_wave,), or None
+        Wavelengths that are NaN in every integration, `without_gaps`; None for none.
     edges : EdgeLight or None
         What motion across dispersion takes over the edges of the aperture; None where it is left so.
     """
@@ -121,6 +123,7 @@ class Extract1DPlan:
     moving: MovingProfile | None = None
     optimal: OptimalPlan | None = None
     edges: EdgeLight | None = None
+    left_out: NDArray[np.bool_] | None = None
 
     @property
     def turned_bytes(self) -> int:

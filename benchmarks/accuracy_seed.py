@@ -49,6 +49,8 @@ PROGRAMS = {
 IN_THE_BOX, OPTIMALLY = "reference in the box", "reference, optimal"
 QUIETLY = {"outlier_detection": {"skip": True}}
 """Parameters of the undisturbed twin: there is nothing to be found in it."""
+UNJUDGED = {"rectify": {"skip": True}}
+"""Parameters of all runs: what is made beside the light curves is left out."""
 
 
 class Peer:
@@ -121,9 +123,8 @@ def reduce_with(program: str, visit: Any, folder: Path, peer: Peer | None) -> li
     else:
         how = PROGRAMS[program]
         references = used_references(visit) if how.given else {}
-        tso3.run(
-            visit.association, folder, preset=how.preset, parameters=how.parameters, overrides=references, workers=1
-        )
+        parameters = {**UNJUDGED, **how.parameters}
+        tso3.run(visit.association, folder, preset=how.preset, parameters=parameters, overrides=references, workers=1)
     return sorted(folder.glob("*_crfints.fits"))
 
 
@@ -158,7 +159,9 @@ def measure_seed(
     for name in sorted({reference_of(program) for program in programs}):
         references = used_references(twin) if name == IN_THE_BOX else {}
         how = PROGRAMS["optimal"].parameters if name == OPTIMALLY else {}
-        tso3.run(twin.association, folder / name, parameters={**QUIETLY, **how}, overrides=references, workers=1)
+        tso3.run(
+            twin.association, folder / name, parameters={**UNJUDGED, **QUIETLY, **how}, overrides=references, workers=1
+        )
         best[name] = read_light(folder / name, twin.truths, settings["channels"])
         answers[name] = judge(best[name], best[name], contact)
         shutil.rmtree(folder / name)

@@ -123,7 +123,7 @@ def write_noise(result: RunResult) -> Path | None:
     known = {name: noise for name, noise in result.noise.items() if noise.averaging.size.size > 1}
     if not known or not tables:
         return None
-    with figure(4.6, 3.6) as page:
+    with figure(4.6, 3.3 + 0.17 * (len(known) + 2)) as page:
         plot_time_averaging(page.subplots(), known)
         return write_png(page, _named(result, tables[0], "noise"))
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_time_averaging"]
 
+_WIDE = 20
+"""Characters of a legend's entry of which two do not fit beside each other."""
+
 
 def plot_time_averaging(ax: Axes, measures: Mapping[str, NoiseMeasures]) -> list[Artist]:
     """
@@ -62,5 +65,6 @@ def plot_time_averaging(ax: Axes, measures: Mapping[str, NoiseMeasures]) -> list
     if artists:
         ax.plot([], [], "-", lw=1.0, color="0.4", label="white noise")
         ax.plot([], [], ":", lw=1.0, color="0.4", label="photon limit")
-        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, handletextpad=0.4, borderpad=0.2)
+        columns = 2 if max(len(name) for name in measures) < _WIDE else 1
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize="small", borderpad=0.2)
     return artists

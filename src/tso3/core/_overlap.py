@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-__all__ = ["fill_overlaps", "quadrilateral_areas", "unit_overlap"]
+__all__ = ["fill_overlaps", "in_diagonals", "quadrilateral_areas", "unit_overlap"]
 
 _LEAST = 1e-7
 """Areas below [output pixel] are rounding."""
@@ -152,3 +152,53 @@ def fill_overlaps(
                             index[at] = r * nx + c
                             weight[at] = area
                         count[row, column] += 1
+
+
+@njit(cache=True, nogil=True)
+def in_diagonals(index: NDArray[np.int32], weight: NDArray[np.float32], n_pixels: int) -> None:
+    """
+    Put the overlaps of a row in an order in which neighbouring columns read neighbouring input pixels.
+
+    Parameters
+    ----------
+    index : ndarray of int32, shape (n_layers, n_columns)
+        Input pixel of each overlap; changed. Where a column has fewer overlaps than layers, the pixel after that of the
+        column before it.
+    weight : ndarray of float32, shape (n_layers, n_columns)
+        Its area, 0 where there is none; changed.
+    n_pixels : int
+        Pixels of the input.
+    """
+    n_layers, n_columns = index.shape
+    last = np.full(n_layers, -2, np.int64)
+    pixel, area, taken = np.empty(n_layers, np.int64), np.empty(n_layers, np.float32), np.empty(n_layers, np.bool_)
+    for j in range(n_columns):
+        n = 0
+        for k in range(n_layers):
+            if weight[k, j] > 0.0:
+                pixel[n], area[n] = index[k, j], weight[k, j]
+                n += 1
+        taken[:] = False
+        for k in range(n_layers):
+            index[k, j], weight[k, j] = min(max(last[k] + 1, 0), n_pixels - 1), 0.0
+        rest = 0
+        for m in range(n):
+            found = -1
+            for k in range(n_layers):
+                if not taken[k] and last[k] + 1 == pixel[m]:
+                    found = k
+                    break
+            if found >= 0:
+                taken[found] = True
+                index[found, j], weight[found, j] = pixel[m], area[m]
+            else:
+                pixel[rest], area[rest] = pixel[m], area[m]
+                rest += 1
+        for m in range(rest):
+            k = 0
+            while taken[k]:
+                k += 1
+            taken[k] = True
+            index[k, j], weight[k, j] = pixel[m], area[m]
+        for k in range(n_layers):
+            last[k] = index[k, j]

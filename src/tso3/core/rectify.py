@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tso3.core._overlap import fill_overlaps
+from tso3.core._overlap import fill_overlaps, in_diagonals
 from tso3.core._planes import Plane, flatten
 
 __all__ = ["Corners", "Rectified", "Rectifier", "corners_of", "covariance_factor", "make_rectifier", "rectify"]
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 _TILE = 256
 _GROUP = 4
-_INFINITE = np.float32(np.inf)
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,9 @@ def make_rectifier(
     index, weight = np.zeros(int(first[-1]), np.int32), np.zeros(int(first[-1]), np.float32)
     count[:] = 0
     fill_overlaps((x, y), taking, shape, count, first, index, weight)
+    for row in range(shape[0]):
+        part = slice(int(first[row]), int(first[row + 1]))
+        in_diagonals(index[part].reshape(-1, shape[1]), weight[part].reshape(-1, shape[1]), size[0] * size[1])
     value = weight
     if density is not None:
         value = (weight * np.asarray(density, np.float64).ravel()[index]).astype(np.float32)
@@ -323,32 +326,57 @@ def _rectify(
     """Fill ``out``: data, error, weight, and the variances that ``outputs`` gives a place."""
     first, index, weight, value = overlaps
     n_int, n_rows, n_columns = out.shape[1:]
-    total = np.empty((5, _TILE))
-    runs = np.empty(_TILE + 1, np.int64)
+    total, good = np.empty((5, _TILE)), np.empty(_TILE, np.float32)
+    most = 0
     for r in range(n_rows):
-        n_layers = (first[r + 1] - first[r]) // n_columns
-        for x0 in range(0, n_columns, _TILE):
-            n = min(_TILE, n_columns - x0)
-            for i0 in range(0, n_int, _GROUP):
+        most = max(most, (first[r + 1] - first[r]) // n_columns)
+    runs, n_runs = np.empty((most, _TILE + 1), np.int64), np.empty(most, np.int64)
+    for i0 in range(0, n_int, _GROUP):  # few at a time: their rows stay in the cache
+        for r in range(n_rows):
+            n_layers = (first[r + 1] - first[r]) // n_columns
+            for x0 in range(0, n_columns, _TILE):
+                n = min(_TILE, n_columns - x0)
+                for layer in range(n_layers):
+                    at = first[r] + layer * n_columns + x0
+                    n_runs[layer] = _runs(index[at : at + n], runs[layer])
                 for i in range(i0, min(i0 + _GROUP, n_int)):
                     total[:] = 0.0
                     for layer in range(n_layers):
                         at = first[r] + layer * n_columns + x0
-                        here = index[at : at + n]
-                        n_runs = _runs(here, runs)
-                        for k in range(n_runs):
-                            a, b = runs[k], runs[k + 1]
-                            p = np.int64(here[a])
-                            _add(
-                                weight[at + a : at + b],
-                                value[at + a : at + b],
-                                planes[0].flat[i * planes[0].step_int + p : i * planes[0].step_int + p + b - a],
-                                planes[1].flat[i * planes[1].step_int + p : i * planes[1].step_int + p + b - a],
-                                planes[2].flat[i * planes[2].step_int + p : i * planes[2].step_int + p + b - a],
-                                planes[3].flat[i * planes[3].step_int + p : i * planes[3].step_int + p + b - a],
-                                total[:, a:b],
-                            )
-                    _finish(total, outputs, out[:, i, r, x0 : x0 + n])
+                        for k in range(n_runs[layer]):
+                            a, b = runs[layer, k], runs[layer, k + 1]
+                            p = np.int64(index[at + a])
+                            _add_run(weight[at + a : at + b], value[at + a : at + b], (planes, i, p), good, (total, a))
+                    _finish(total, outputs, out, (i, r, x0, n))
+
+
+@njit(cache=True, nogil=True)
+def _add_run(
+    weight: NDArray[np.float32],
+    value: NDArray[np.float32],
+    source: tuple[tuple[Plane, Plane, Plane, Plane], int, int],
+    good: NDArray[np.float32],
+    target: tuple[Floats, int],
+) -> None:
+    """
+    Add a run of overlaps of one integration: weights, values, and three variances.
+
+    Rows are sliced one by one, since what is not known to lie without gaps is not worked on in vectors.
+    """
+    planes, i, p = source
+    total, a = target
+    n = weight.size
+    data = planes[0].flat[i * planes[0].step_int + p : i * planes[0].step_int + p + n]
+    first = planes[1].flat[i * planes[1].step_int + p : i * planes[1].step_int + p + n]
+    second = planes[2].flat[i * planes[2].step_int + p : i * planes[2].step_int + p + n]
+    third = planes[3].flat[i * planes[3].step_int + p : i * planes[3].step_int + p + n]
+    valid = good[:n]
+    _judge(data, first, second, third, valid)
+    _add(weight, valid, total[0][a : a + n])
+    _add_values(value, data, valid, total[1][a : a + n])
+    _add_variances(value, first, valid, total[2][a : a + n])
+    _add_variances(value, second, valid, total[3][a : a + n])
+    _add_variances(value, third, valid, total[4][a : a + n])
 
 
 @njit(cache=True, nogil=True)
@@ -364,47 +392,69 @@ def _runs(index: NDArray[np.int32], runs: NDArray[np.int64]) -> int:
     return n + 1
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _add(
-    weight: NDArray[np.float32],
-    value: NDArray[np.float32],
+@njit(cache=True, nogil=True)
+def _judge(
     data: NDArray[np.float32],
     first: NDArray[np.float32],
     second: NDArray[np.float32],
     third: NDArray[np.float32],
-    total: Floats,
+    good: NDArray[np.float32],
 ) -> None:
-    """Add a run of overlaps of one integration: weights, values, and three variances."""
-    for j in range(weight.size):
-        known = first[j] + second[j] + third[j]
-        good = (abs(data[j]) < _INFINITE) & (known == known)
-        v = np.float64(value[j])
-        square = v * v
-        total[0, j] += np.float64(weight[j]) if good else 0.0
-        total[1, j] += v * np.float64(data[j]) if good else 0.0
-        total[2, j] += square * np.float64(first[j]) if good else 0.0
-        total[3, j] += square * np.float64(second[j]) if good else 0.0
-        total[4, j] += square * np.float64(third[j]) if good else 0.0
+    """Tell which samples are valid: 1, or 0."""
+    for j in range(data.size):
+        sum_of = first[j] + second[j] + third[j]
+        good[j] = _ONE if (data[j] - data[j] == _ZERO) and (sum_of == sum_of) else _ZERO
 
 
 @njit(cache=True, nogil=True)
-def _finish(total: Floats, outputs: NDArray[np.int64], out: NDArray[np.float32]) -> None:
-    """Divide sums by weights."""
-    for j in range(out.shape[1]):
-        w = total[0, j]
-        out[2, j] = w
-        if not w > 0.0:
-            out[0, j] = out[1, j] = np.nan
-            for k in range(1, 4):
-                if outputs[k] >= 0:
-                    out[outputs[k], j] = np.nan
-            continue
-        out[0, j] = total[1, j] / w
-        square = w * w
-        out[1, j] = np.sqrt((total[2, j] + total[3, j] + total[4, j]) / square)
-        for k in range(1, 4):
-            if outputs[k] >= 0:
-                out[outputs[k], j] = total[1 + k, j] / square
+def _add(weight: NDArray[np.float32], good: NDArray[np.float32], total: Floats) -> None:
+    """Add the weights of valid samples."""
+    for j in range(weight.size):
+        total[j] += np.float64(weight[j] * good[j])
+
+
+@njit(cache=True, nogil=True)
+def _add_values(
+    value: NDArray[np.float32], values: NDArray[np.float32], good: NDArray[np.float32], total: Floats
+) -> None:
+    """Add valid samples."""
+    for j in range(value.size):
+        term = np.float64(value[j]) * np.float64(values[j])
+        total[j] += term if good[j] > _ZERO else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _add_variances(
+    value: NDArray[np.float32], values: NDArray[np.float32], good: NDArray[np.float32], total: Floats
+) -> None:
+    """Add variances of valid samples."""
+    for j in range(value.size):
+        v = np.float64(value[j])
+        term = v * v * np.float64(values[j])
+        total[j] += term if good[j] > _ZERO else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _finish(
+    total: Floats, outputs: NDArray[np.int64], out: NDArray[np.float32], place: tuple[int, int, int, int]
+) -> None:
+    """Divide sums by weights, and put them in their place: integration, row, first column and how many."""
+    i, r, x0, n = place
+    weights, square = total[0], total[0]
+    weight, data, err = out[2, i, r][x0 : x0 + n], out[0, i, r][x0 : x0 + n], out[1, i, r][x0 : x0 + n]
+    for j in range(n):
+        w = weights[j]
+        weight[j] = w
+        factor = 1.0 / w if w > 0.0 else np.nan
+        data[j] = total[1, j] * factor
+        square[j] = factor * factor
+    for j in range(n):
+        err[j] = np.sqrt((total[2, j] + total[3, j] + total[4, j]) * square[j])
+    for k in range(1, 4):
+        if outputs[k] >= 0:
+            variance, sums = out[outputs[k], i, r][x0 : x0 + n], total[1 + k]
+            for j in range(n):
+                variance[j] = sums[j] * square[j]
 
 
 def covariance_factor(rectifier: Rectifier, rows: slice) -> float:

@@ -345,7 +345,7 @@ def _rectify(
                         at = first[r] + layer * n_columns + x0
                         for k in range(n_runs[layer]):
                             a, b = runs[layer, k], runs[layer, k + 1]
-                            p = np.int64(index[at + a])
+                            p = int(index[at + a])
                             _add_run(weight[at + a : at + b], value[at + a : at + b], (planes, i, p), good, (total, a))
                     _finish(total, outputs, out, (i, r, x0, n))
 

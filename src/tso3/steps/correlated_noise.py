@@ -41,8 +41,8 @@ _KINDS = ("row", "column")
 _PIXELS = 4_000_000
 """Pixels of all pairs that are looked at; between 8 and the parameter's number of pairs."""
 _FEWEST_PAIRS = 8
-_TELLING = 2**20
-"""Pixels of larger frames from which the levels are taken."""
+_TELLING = 2**18
+"""Pixels of larger frames from which the levels are taken: some 100 bytes each, while this is measured."""
 _DARK = 10.0
 """Light of the star over the noise of a pixel above which it tells nothing here."""
 

@@ -34,8 +34,8 @@ _OUTPUTS = 4
 _UNKNOWN, _LACKING = 1.0, 0.0
 """What the prediction of the star's light may lack in a line that holds one wavelength, and in one that holds all."""
 _FULL_WIDTH = 2048
-PLAN_BYTES = 48
-"""Per pixel: lines, units, weights, and a frame of residuals."""
+PLAN_BYTES = 240
+"""Per pixel: lines, units, weights, up to 20 terms in double precision, and a frame of residuals."""
 
 
 @dataclass(frozen=True)

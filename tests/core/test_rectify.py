@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tso3.core._overlap import quadrilateral_areas, unit_overlap
-from tso3.core.rectify import Corners, corners_of, covariance_factor, make_rectifier, rectify
+from tso3.core.box_covariance import covariance_factor
+from tso3.core.rectify import Corners, corners_of, make_rectifier, rectify
 from tso3.core.wavelength_grid import GridEdges, grid_edges, mean_step, place_on_grid
 
 

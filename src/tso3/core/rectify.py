@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tso3.core._overlap import fill_overlaps, in_diagonals
 from tso3.core._planes import Plane, flatten
 
-__all__ = ["Corners", "Rectified", "Rectifier", "corners_of", "covariance_factor", "make_rectifier", "rectify"]
+__all__ = ["Corners", "Rectified", "Rectifier", "corners_of", "make_rectifier", "rectify"]
 
 Floats = NDArray[np.float64]
 
@@ -455,53 +455,3 @@ def _finish(
             variance, sums = out[outputs[k], i, r][x0 : x0 + n], total[1 + k]
             for j in range(n):
                 variance[j] = sums[j] * square[j]
-
-
-def covariance_factor(rectifier: Rectifier, rows: slice) -> float:
-    """
-    Return by how much covariance changes the error of a sum over a box of rectified pixels.
-
-    Neighbours share input pixels, so the error of their sum is not the root of the sum of their variances.
-
-    Parameters
-    ----------
-    rectifier : Rectifier
-        The overlaps.
-    rows : slice
-        Rows of the grid that are summed; the factor is the median over the columns.
-
-    Returns
-    -------
-    factor : float
-        By which the root of the summed variances is to be multiplied; for input pixels of equal, independent noise.
-        NaN where no column is covered.
-
-    Notes
-    -----
-    The sum over a box is linear in the input: sum_j S_j = sum_i (sum_j a_ji / W_j) s_i, so its variance is
-    sum_i (sum_j a_ji / W_j)^2 v_i, which is compared with sum_j V_j of (3).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tso3.core.rectify import Corners, covariance_factor, make_rectifier
-    >>> y, x = np.indices((10, 4)) - 0.5
-    >>> round(covariance_factor(make_rectifier(Corners(x, y + 0.5), (8, 3)), slice(1, 8)), 3)
-    1.363
-    """
-    n_columns = rectifier.shape[1]
-    size = rectifier.input_shape[0] * rectifier.input_shape[1]
-    factors = []
-    for column in range(0, n_columns, max(1, n_columns // 64)):
-        weights, separate = np.zeros(size), 0.0
-        for row in range(*rows.indices(rectifier.shape[0])):
-            part = slice(int(rectifier.first[row]), int(rectifier.first[row + 1]))
-            index = rectifier.index[part].reshape(-1, n_columns)[:, column]
-            nominal = float(rectifier.nominal[row, column])
-            if nominal > 0.0:
-                share = rectifier.value[part].reshape(-1, n_columns)[:, column].astype(np.float64) / nominal
-                np.add.at(weights, index, share)
-                separate += float(share @ share)
-        if separate > 0.0:
-            factors.append(float(np.sqrt(weights @ weights / separate)))
-    return float(np.median(factors)) if factors else float("nan")

@@ -64,7 +64,7 @@ class RectifiedLayout:
     order : int or None
         Spectral order.
     covariance : float
-        By which the error of a box is to be multiplied, see `tso3.core.rectify.covariance_factor`.
+        By which the error of a box is to be multiplied, see `tso3.core.box_covariance.covariance_factor`.
     density : bool
         True if sums are conserved (a quantity per pixel), False if means are.
     """

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core._overlap import quadrilateral_areas
-from tso3.core.rectify import Corners, corners_of, covariance_factor, make_rectifier
+from tso3.core.box_covariance import covariance_factor
+from tso3.core.rectify import Corners, corners_of, make_rectifier
 from tso3.io.rectified import RectifiedLayout
 from tso3.io.rectified_grid import ImageGrid
 from tso3.parameters import Rectify

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from tso3.core._overlap import quadrilateral_areas
 from tso3.core.block import Block
-from tso3.core.rectify import Corners, Rectified, Rectifier, corners_of, covariance_factor, make_rectifier, rectify
+from tso3.core.box_covariance import covariance_factor
+from tso3.core.rectify import Corners, Rectified, Rectifier, corners_of, make_rectifier, rectify
 from tso3.core.wavelength_grid import GridEdges, place_on_grid
 from tso3.io.rectified import RectifiedLayout
 from tso3.io.rectified_grid import SpectralGrid

@@ -45,7 +45,7 @@ def quietly(*arguments, **options):
 
 
 def without_correlated_noise(table):
-    """Return a light curve as it is where the noise that pixels share was not measured: without the images' template."""
+    """Return a light curve as it is where the noise that pixels share was not measured."""
     table = table.copy()
     for name in [name for name in table.colnames if "_error_correlated" in name]:
         total = name.replace("_correlated", "")

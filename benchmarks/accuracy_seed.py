@@ -113,7 +113,13 @@ def used_references(visit: Any) -> dict[str, Path]:
     return {kind: path for kind, path in visit.references.items() if kind != "wavelengthrange"}
 
 
-def reduce_with(program: str, visit: Any, folder: Path, peer: Peer | None) -> list[Path]:
+def with_channels(visit: Any, n_channels: int) -> dict[str, dict[str, Any]]:
+    """Return the parameters that make light curves in channels, of spectra."""
+    truth = np.load(next(iter(visit.truths.values())))
+    return {"channels": {"spec": str(n_channels)}} if "calibrated" in truth else {}
+
+
+def reduce_with(program: str, visit: Any, folder: Path, peer: Peer | None, n_channels: int) -> list[Path]:
     """Run one program on a visit; return its flagged exposures, in the order of the segments."""
     import tso3
 
@@ -124,6 +130,8 @@ def reduce_with(program: str, visit: Any, folder: Path, peer: Peer | None) -> li
         how = PROGRAMS[program]
         references = used_references(visit) if how.given else {}
         parameters = {**UNJUDGED, **how.parameters}
+        if how.preset != "archive":  # whose products are spectra: their channels are summed plainly
+            parameters |= with_channels(visit, n_channels)
         tso3.run(visit.association, folder, preset=how.preset, parameters=parameters, overrides=references, workers=1)
     return sorted(folder.glob("*_crfints.fits"))
 
@@ -151,18 +159,17 @@ def measure_seed(
     """
     import tso3
 
-    depth = scene.options["depth"]
+    depth, n_channels = scene.options["depth"], settings["channels"]
     contact = contacts(depth)
     twin = scene.simulate_twin(folder / "twin", seed)
+    common = {**UNJUDGED, **QUIETLY, **with_channels(twin, n_channels)}
     answers: dict[str, dict[str, float] | str] = {}
     best: dict[str, Light] = {}
     for name in sorted({reference_of(program) for program in programs}):
         references = used_references(twin) if name == IN_THE_BOX else {}
         how = PROGRAMS["optimal"].parameters if name == OPTIMALLY else {}
-        tso3.run(
-            twin.association, folder / name, parameters={**UNJUDGED, **QUIETLY, **how}, overrides=references, workers=1
-        )
-        best[name] = read_light(folder / name, twin.truths, settings["channels"])
+        tso3.run(twin.association, folder / name, parameters={**common, **how}, overrides=references, workers=1)
+        best[name] = read_light(folder / name, twin.truths, n_channels)
         answers[name] = judge(best[name], best[name], contact)
         shutil.rmtree(folder / name)
     shutil.rmtree(folder / "twin")
@@ -170,8 +177,8 @@ def measure_seed(
     lengths = [_n_int(path) for path in visit.members]
     for program in programs:
         try:
-            crfints = reduce_with(program, visit, folder / program, peer)
-            light: Light = read_light(folder / program, visit.truths, settings["channels"])
+            crfints = reduce_with(program, visit, folder / program, peer, n_channels)
+            light: Light = read_light(folder / program, visit.truths, n_channels)
         except (tso3.Tso3Error, RuntimeError, FileNotFoundError) as error:
             answers[program] = f"{type(error).__name__}: {error}".replace(str(folder), "")[:200]
             continue

@@ -16,8 +16,8 @@ __all__ = ["machine", "write_results"]
 
 _HEADER = (
     "| case | copy + sync | archive preset | default preset | jwst 3.0.0 | jwst / archive | at least | aim |"
-    " archive / copy | memory archive, default, jwst |",
-    "|---|---|---|---|---|---|---|---|---|---|",
+    " archive / copy | default, not rectified / archive | rectified: added / written | memory archive, default, jwst |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -66,9 +66,22 @@ def row(record: dict[str, Any]) -> tuple[str, bool]:
         f"{record['at_most']:g}",
         f"{record['aim']:g}",
         f"{ours / copy:.1f}",
+        *_rectified(record),
         ", ".join(memory) + " MiB",
     ]
     return "| " + " | ".join(cells) + " |", holds
+
+
+def _rectified(record: dict[str, Any]) -> tuple[str, str]:
+    """Return the time without rectified exposures over the archive preset, and what these add beside a plain write."""
+    programs = record["programs"]
+    if "unrectified" not in programs:
+        return "–", "–"
+    archive, default, without = (
+        statistics.median(programs[name]["seconds"]) for name in ("archive", "default", "unrectified")
+    )
+    write = statistics.median(record["rectified_write_seconds"])
+    return f"{without / archive:.2f}", f"{default - without:.2f} s / {write:.2f} s"
 
 
 def details(record: dict[str, Any]) -> list[str]:

@@ -3,7 +3,8 @@ Measure tso3 beside a plain copy of its bytes and, if asked, beside the referenc
 
     python benchmarks/run.py --case bots --against jwst --repeat 3
 
-Everything is timed as whole processes, alternating: copy with sync, ``tso3 run --preset archive``, ``tso3 run``,
+Everything is timed as whole processes, alternating: copy with sync, ``tso3 run --preset archive``, ``tso3 run``, the
+same with ``--skip rectify`` (what it takes less is the cost of rectified exposures, held against writing their bytes),
 reference pipeline; then again. The visit of a case is simulated once and kept in the work folder. The result goes to
 ``benchmarks/results.md`` (and ``results.json``), one row per case; a case that is measured again replaces its row.
 
@@ -34,7 +35,7 @@ from tso3.errors import InputError
 
 HERE = Path(__file__).parent
 PEER_VARIABLE = "TSO3_PEER_PYTHON"
-PROGRAMS = ("archive", "default", "jwst")
+PROGRAMS = ("archive", "default", "unrectified", "jwst")
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,11 @@ def check_shape(case: Case, member: Path) -> None:
         raise SystemExit(f"{member} has {header['NAXIS2']} x {header['NAXIS1']} pixels, not those of {case.title}")
 
 
-def our_command(visit: Visit, case: Case, preset: str, output: Path, max_memory: str | None) -> list[str]:
-    """Return the command line of ``tso3 run`` for a case."""
+def our_command(visit: Visit, case: Case, program: str, output: Path, max_memory: str | None) -> list[str]:
+    """Return the command line of ``tso3 run`` for a case; ``program`` is a preset, or ``unrectified``."""
     script = Path(sys.executable).with_name("tso3")
-    command = [str(script), "run", str(visit.association), "-o", str(output), "--preset", preset]
+    how = ["default", "--skip", "rectify"] if program == "unrectified" else [program]
+    command = [str(script), "run", str(visit.association), "-o", str(output), "--preset", *how]
     for kind, path in visit.references.items():
         command += [f"--override-{kind}", str(path)]
     for step, values in case.parameters.items():
@@ -136,6 +138,7 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
     runs: dict[str, list[Measured]] = {name: [] for name in programs}
     written: dict[str, int] = {}
     copies: list[float] = []
+    writes: list[float] = []
     n_read = folder_bytes(visit.members)
     n_written = n_read
     for i in range(options.repeat + 1):  # the first round warms caches; the reference pipeline is too slow for it
@@ -151,6 +154,9 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
             print(f"{label}: {result.seconds:.2f} s, {result.private_bytes / 2**20:.0f} MiB", file=sys.stderr)
             if i:
                 runs[name].append(result)
+        settle(options.settle)
+        seconds = copy_with_sync((), written["default"] - written["unrectified"], folder)
+        writes += [seconds] if i else []
     return {
         "case": case.name,
         "title": case.title,
@@ -163,6 +169,7 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
         "bytes_read": n_read,
         "bytes_written": n_written,
         "copy_seconds": sorted(copies),
+        "rectified_write_seconds": sorted(writes),
         "programs": {name: _record(results, written[name]) for name, results in runs.items() if results},
         "machine": machine(),
         "peer_versions": peer_versions(options.peer_python) if options.against == "jwst" else None,

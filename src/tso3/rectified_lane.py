@@ -20,6 +20,8 @@ from tso3.steps.rectify import frame, prepare_spectra
 
 __all__ = ["prepare_rectification", "write_medians"]
 
+_FEWEST = 4
+"""Columns with a wavelength that a trace must have: the corners of pixels are interpolated from as many centres."""
 _NOT = {"MIR_MRS": "the spectra of MIRI's MRS lie on many slices, which one straight frame cannot hold"}
 
 
@@ -49,6 +51,9 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
             groups.setdefault(key, []).append((lane, place))
     for members in groups.values():
         places = [place for _, place in members]
+        if min(np.isfinite(place.on_trace).sum() for place in places) < _FEWEST:
+            setting.progress.message(f"{members[0][0].exposure.label}: not rectified, its trace has hardly any column")
+            continue
         shifts = [_shifts(lane, place.turned) for lane, place in members]
         plans = prepare_spectra(places, setting.parameters.rectify, shifts)
         for (lane, _), plan in zip(members, plans, strict=True):

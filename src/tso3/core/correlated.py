@@ -129,8 +129,8 @@ def line_noise(tallies: Sequence[Tally]) -> LineNoise:
     >>> ones = np.ones((64, 100))
     >>> lines = make_lines(np.broadcast_to(np.arange(64)[:, None], ones.shape), ones, ones, ones > 0)
     >>> frames = [rng.normal(0, 1, ones.shape) + rng.normal(0, 0.5, (64, 1)) for _ in range(20)]
-    >>> round(line_noise([line_tally(lines, frame) for frame in frames]).variance, 1)
-    0.2
+    >>> bool(abs(line_noise([line_tally(lines, frame) for frame in frames]).variance - 0.25) < 0.03)
+    True
     """
     if len(tallies) < 2:
         return LineNoise(0.0, np.inf)

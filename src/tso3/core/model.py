@@ -30,7 +30,7 @@ class ExposureModel:
     propagated : ndarray of float32, shape (ny, nx), or None
         Median of the errors of the sample, input unit; NaN where unknown. Kept where there is no template.
     unsteady : ndarray of bool, shape (ny, nx), or None
-        True where a pixel is bad in more than a tenth of the sample, and in two integrations at least: light curves
+        True where a pixel is bad in more than a tenth of the sample, and in three integrations at least: light curves
         leave it out of all integrations, so that what is summed does not change in time. None: nowhere.
     """
 

@@ -28,6 +28,8 @@ _VARIANCES = 8
 _ENOUGH = 64
 """The median of so many adds 1.57 / 64 = 2.5 % to the variance of what is compared with it."""
 _TENTH = 10
+_FEW = 2
+"""Integrations in which a pixel may be bad before it counts as unsteady: particles hit by chance."""
 
 
 def sample_indices(n_int: int, n_sample: int) -> NDArray[np.int64]:
@@ -115,7 +117,7 @@ def run(
             propagated[rows], _ = sample_median(err)
 
         sample.map(look, slice(0, exposure.ny))
-        bad, unsteady = 2 * n_valid < len(indices), len(indices) - n_valid > max(1, len(indices) // _TENTH)
+        bad, unsteady = 2 * n_valid < len(indices), len(indices) - n_valid > max(_FEW, len(indices) // _TENTH)
         model = ExposureModel(reference, bad, indices, propagated=propagated, unsteady=unsteady)
         poisson = _poisson(exposure, reader, indices) if with_template and exposure.dispersion_axis else None
         made = template.build(exposure, sample, reference, propagated, poisson) if with_template else None

@@ -160,3 +160,16 @@ def test_nothing_follows_a_motion_that_is_not_there(moving):
     template, fit = fitted(steady_terms(reference, spectrum=False), noise, stack)
     for name, weights in responses(template, fit).items():
         assert [template.names[k] for k in np.flatnonzero(weights)] == [name]
+
+
+def test_brightness_beside_pixels_that_see_no_sky():
+    y, x = np.mgrid[0:40, 0:120]
+    light, sky = 900.0 * np.exp(-0.5 * ((y - 22.3) / 1.6) ** 2) * (1.0 + 0.2 * np.cos(x / 9.0)), 400.0 * (y >= 4)
+    depth = np.where(np.arange(30) > 14, 0.98, 1.0)
+    stack = depth[:, np.newaxis, np.newaxis] * light + sky
+    noise = np.where(y < 4, 0.5, 5.0)
+    stack = stack + noise * RNG.normal(size=stack.shape)
+    template, fit = fitted(steady_terms(light + sky, spectrum=True), noise, stack)
+    found = covariates(template, fit)
+    pulls = (found.values["brightness"] - depth) / found.errors["brightness"]
+    assert abs(pulls[depth < 1.0].mean() - pulls[depth == 1.0].mean()) < 1.2

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.template import Template
-from tso3.core.terms import bridged
+from tso3.core.terms import bridged, where_sky
 
 __all__ = ["StarWindow", "fine_derivative", "star_window"]
 
@@ -211,6 +211,7 @@ def _background(image: Array, outside: NDArray[np.bool_], is_spectrum: bool) -> 
     if is_spectrum:
         for column in np.flatnonzero(outside.sum(axis=0) >= 3):
             level[:, column] = np.median(image[outside[:, column], column])
+        return np.array(where_sky(image, level[0]))
     return level
 
 

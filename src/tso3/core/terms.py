@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bridged", "chosen_pixels", "moved_along", "steady_terms", "term_names"]
+__all__ = ["bridged", "chosen_pixels", "moved_along", "steady_terms", "term_names", "where_sky"]
 
 _LIT = (0.5, 99.5)
 """Percentiles of the rows of the brightest pixels between which there is light, not hot pixels."""
@@ -13,6 +13,8 @@ _ROWS_BESIDE = 16
 _BRIGHT, _FAINT = 0.1, 0.01
 """Background over the mean of the star from which it has an image of its own; part of the peak at which that ends."""
 _SKY_ROWS = 8
+_SEES = 0.5
+"""Part of the sky of the others that a row must have, or it sees none."""
 _IMAGE_TERMS = ("brightness", "background", "shift_y", "shift_x", "width_y", "width_x", "width_yx")
 
 
@@ -80,8 +82,8 @@ def steady_terms(
     -----
     Derivatives are central differences; gaps are bridged by the neighbours along the last axis. Along dispersion it is
     the star that moves, not the background, which may depend on wavelength: the 20th percentile of each column is
-    subtracted before. And it is electrons that move: see `moved_along`. Where that percentile is brighter than a tenth
-    of the star (in the rows in which its mean profile is above 1 % of the peak), it is an image of its own: else the
+    subtracted before, but for rows that see no sky (`where_sky`). And it is electrons that move: see `moved_along`. Where
+    that percentile is brighter than a tenth of the star (in the rows in which its mean profile is above 1 % of the peak), it is an image of its own: else the
     image that dims in a transit would hold a background that does not.
 
     Examples
@@ -96,7 +98,7 @@ def steady_terms(
     image = bridged(reference, known)
     n_x = image.shape[1]
     u = np.linspace(-1.0, 1.0, n_x, dtype=np.float32) if n_x > 1 else np.zeros(1, np.float32)
-    sky = np.percentile(image, 20.0, axis=0) if spectrum else np.zeros(n_x, np.float32)
+    sky = where_sky(image, np.percentile(image, 20.0, axis=0)) if spectrum else np.zeros(image.shape, np.float32)
     star = image - sky
     bright = spectrum and _is_bright(star, sky)
     names = term_names(spectrum=spectrum, degree=degree, bright=bright)
@@ -163,7 +165,39 @@ def moved_along(
     return change
 
 
-def _is_bright(star: NDArray[np.float32], sky: NDArray[np.float32]) -> bool:
+def where_sky(image: NDArray[np.floating], sky: NDArray[np.floating]) -> NDArray[np.floating]:
+    """
+    Return the background of every pixel of a spectrum: that of its column, but 0 in rows that see no sky.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Steady image, finite, dispersion on the last axis. Not modified.
+    sky : ndarray, shape (nx,)
+        Background of each column.
+
+    Returns
+    -------
+    background : ndarray, shape (ny, nx)
+        Where the background is bright (as in `steady_terms`), rows whose typical share of it (median of image over sky)
+        is below a half have none: reference pixels. Elsewhere noise could not tell them, nor does it matter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.terms import where_sky
+    >>> sky, light = np.full(4, 8.0), np.repeat([0.0, 8.0, 8.0, 60.0] + 8 * [8.0], 4).reshape(12, 4)
+    >>> where_sky(light, sky)[:, 0].tolist()
+    [0.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0]
+    """
+    if not _is_bright(image - sky, sky):
+        return np.broadcast_to(sky, image.shape)
+    positive = sky > 0.0
+    seen = np.median(image[:, positive] / sky[positive], axis=1) > _SEES
+    return np.asarray(np.where(seen[:, np.newaxis], sky, sky.dtype.type(0.0)))
+
+
+def _is_bright(star: NDArray[np.floating], sky: NDArray[np.floating]) -> bool:
     """Return whether the background is bright beside the star, and seen in eight rows and a quarter of them."""
     profile = star.mean(axis=1)
     inside = profile > _FAINT * profile.max(initial=0.0)

@@ -82,8 +82,9 @@ def steady_terms(
     -----
     Derivatives are central differences; gaps are bridged by the neighbours along the last axis. Along dispersion it is
     the star that moves, not the background, which may depend on wavelength: the 20th percentile of each column is
-    subtracted before, but for rows that see no sky (`where_sky`). And it is electrons that move: see `moved_along`. Where
-    that percentile is brighter than a tenth of the star (in the rows in which its mean profile is above 1 % of the peak), it is an image of its own: else the
+    subtracted before, but for rows that see no sky (`where_sky`). And it is electrons that move: see `moved_along`.
+    Where that percentile is brighter than a tenth of the star (in the rows in which its mean profile is above 1 % of
+    the peak), it is an image of its own: else the
     image that dims in a transit would hold a background that does not.
 
     Examples

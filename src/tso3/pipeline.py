@@ -41,7 +41,7 @@ from tso3.session import (
     recorded_warnings,
     wavelength_ranges,
 )
-from tso3.spectral_lane import SpectralLane
+from tso3.spectral_lane import SpectralLane, shared_by_spectra
 from tso3.steps import channels, covariates, light_noise, white_light, white_light_checks
 from tso3.steps.channel_spec import wanted_channels
 from tso3.steps.white_light_normalized import check_baseline
@@ -230,7 +230,7 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         name = f"{setting.observation.product_name}_whtlt.ecsv"
         products["whtlt"] = [_write_table(setting, name, table)]
     products |= _covariates(setting, lanes)
-    return lanes, products | _channels(setting, path), table
+    return lanes, products | _channels(setting, path, lanes), table
 
 
 def _reduce_tables(setting: Setting) -> Reduced:
@@ -251,17 +251,22 @@ def _reduce_tables(setting: Setting) -> Reduced:
     return lanes, {"whtlt": [path]} | _written_channels(setting, setting.observation, planned), table
 
 
-def _channels(setting: Setting, path: Path | None = None) -> dict[str, list[Path]]:
+def _channels(setting: Setting, path: Path | None = None, lanes: Sequence[SpectralLane] = ()) -> dict[str, list[Path]]:
     """Make the spectroscopic light curves that were asked for, of a product that was written or that came in."""
     if setting.channels is None:
         return {}
     observation = setting.observation if path is None else read_spectra(path)
-    return _written_channels(setting, observation, _planned_channels(setting, observation))
+    return _written_channels(setting, observation, _planned_channels(setting, observation, lanes))
 
 
-def _planned_channels(setting: Setting, observation: Observation) -> channels.ChannelPlan | None:
+def _planned_channels(
+    setting: Setting, observation: Observation, lanes: Sequence[SpectralLane] = ()
+) -> channels.ChannelPlan | None:
     """Return what is made of spectra that are there, None if no channels are asked for."""
-    return None if setting.channels is None else channels.prepare(observation, setting.channels, setting.parameters)
+    if setting.channels is None:
+        return None
+    noise = shared_by_spectra(lanes)
+    return channels.prepare(observation, setting.channels, setting.parameters, noise)
 
 
 def _written_channels(

@@ -27,6 +27,7 @@ from tso3.steps import (
     soss_frames,
     white_light,
 )
+from tso3.steps.integration_rows import integration_keys, integration_rows
 from tso3.steps.known_outliers import OutlierNotes
 from tso3.steps.lasting_gaps import without_gaps
 from tso3.steps.white_light_normalized import baseline_integrations, steady_light
@@ -35,7 +36,7 @@ from tso3.stream import ExposureStream
 if TYPE_CHECKING:
     from tso3.io.x1dints import SpectrumPlan
 
-__all__ = ["SpectralLane", "SpectralRecipe"]
+__all__ = ["SpectralLane", "SpectralRecipe", "shared_by_spectra"]
 
 _RESULT_COLUMNS = 60
 _REPLACED_BYTES = 6 * 4 + 8  # planes of a block again, and masks
@@ -173,10 +174,13 @@ class SpectralLane(Lane):
         One for each spectrum; filled by `absorb`.
     widths : tuple of float
         Widths of the apertures that a scan chose [pixel], one for each spectrum; empty if none did.
+    shared : CorrelatedNoise or None
+        Noise that pixels share, kept where channels are asked for; None where it was not measured.
     """
 
     recipe: SpectralRecipe
     widths: tuple[float, ...] = ()
+    shared: correlated_noise.CorrelatedNoise | None = None
 
     def prepare(self, reader: Reader) -> None:
         """Plan the extraction; where the archive looks at the first integration of a segment, do so."""
@@ -208,13 +212,15 @@ class SpectralLane(Lane):
     def _add_correlated(self, reader: Reader) -> None:
         """Tell the light curves how much noise their pixels share."""
         recipe, parameters = self.recipe, self.setting.parameters
-        if recipe.frames is not None or parameters.white_light.skip:
+        channels = self.setting.channels is not None
+        if recipe.frames is not None or (parameters.white_light.skip and not channels):
             return
         removed = parameters.residual_background.background, recipe.background
         n_pairs = parameters.survey.n_pairs
         noise = correlated_noise.measure(self.exposure, reader, self.outliers, n_pairs, self.bad_pixels, removed)
         if noise is None:
             return
+        self.shared = noise if channels else None
         shape = self.exposure.ny, self.exposure.nx
         for curves, optimally in ((recipe.curves, True), (recipe.boxes, False)):
             for plan, curve in zip(recipe.plans, curves, strict=False):  # there are no boxes but beside optimal sums
@@ -401,6 +407,33 @@ class SpectralLane(Lane):
         if not self.recipe.boxes:
             return summary
         return replace(summary, box_scatter_ppm=1e6 * point_to_point(self.recipe.boxes[self._shown].flux))
+
+
+def shared_by_spectra(
+    lanes: Sequence[SpectralLane],
+) -> dict[tuple[str, str, int], list[correlated_noise.SharedBySpectrum | None]]:
+    """
+    Return the noise that the pixels of spectra share.
+
+    Parameters
+    ----------
+    lanes : sequence of SpectralLane
+        Of all exposures.
+
+    Returns
+    -------
+    shared : dict of (detector, slit, order) to list of SharedBySpectrum or None
+        Of all exposures in the order of their first time; None where it was not measured.
+    """
+    rows = integration_rows([lane.exposure for lane in lanes])
+    ordered = sorted(lanes, key=lambda lane: min(rows[key] for key in integration_keys(lane.exposure)))
+    found: dict[tuple[str, str, int], list[correlated_noise.SharedBySpectrum | None]] = {}
+    for lane in ordered:
+        for plan in lane.plans:
+            key = (lane.exposure.detector, str(plan.header.slit_name or ""), plan.header.spectral_order)
+            noise = None if lane.shared is None else correlated_noise.SharedBySpectrum(lane.shared, plan)
+            found.setdefault(key, []).append(noise)
+    return found
 
 
 def _aperture(plan: extract_1d.Extract1DPlan, ny: int, nx: int) -> NDArray[np.float32]:

@@ -7,7 +7,14 @@ import pytest
 
 from tso3.core.background import BackgroundFit
 from tso3.core.box import box_extract, plan_box
-from tso3.core.correlated import excess_variance, line_noise, line_tally, subtracted_variance, sum_weights
+from tso3.core.correlated import (
+    excess_of_groups,
+    excess_variance,
+    line_noise,
+    line_tally,
+    subtracted_variance,
+    sum_weights,
+)
 from tso3.core.lines import line_levels, make_lines
 
 SHAPE = (32, 200)
@@ -73,6 +80,15 @@ def test_what_lines_add_to_a_sum():
     sums = [(weights * frame).sum() for frame in frames(8, 0.3, 1500)]
     expected = 1.09 * (weights**2).sum() + excess_variance(rows(), np.ones(SHAPE), weights, 0.09)
     assert np.var(sums) == pytest.approx(expected, rel=0.12)
+
+
+def test_several_sums_are_those_of_one_after_the_other():
+    rng = np.random.default_rng(7)
+    weights, unit = rng.normal(size=SHAPE), rng.uniform(0.5, 1.0, SHAPE)
+    group = np.broadcast_to(np.arange(SHAPE[1]) // 30 - 1, SHAPE)  # the first thirty columns have no part
+    found = excess_of_groups(rows(), unit, weights, group, 7)  # the last has no pixel
+    slow = [excess_variance(rows(), unit, np.where(group == k, weights, 0.0), 1.0) for k in range(6)]
+    np.testing.assert_allclose(found, [*slow, 0.0], rtol=1e-10)
 
 
 def test_what_is_left_after_the_levels_were_subtracted():

@@ -22,7 +22,16 @@ from tso3.core._line_sums import means_of_lines, start
 from tso3.core.box import BoxPlan, background_weights
 from tso3.core.lines import Lines, levels_of_sum
 
-__all__ = ["LineNoise", "Tally", "excess_variance", "line_noise", "line_tally", "subtracted_variance", "sum_weights"]
+__all__ = [
+    "LineNoise",
+    "Tally",
+    "excess_of_groups",
+    "excess_variance",
+    "line_noise",
+    "line_tally",
+    "subtracted_variance",
+    "sum_weights",
+]
 
 _FEWEST_LINES = 8
 _KEPT_SCATTER = 0.9989
@@ -210,6 +219,54 @@ def excess_variance(
     used = np.flatnonzero(own)
     sums = np.bincount(line.ravel()[used], own[used])
     return float(variance * ((sums**2).sum() - (own[used] ** 2).sum()))
+
+
+def excess_of_groups(
+    line: NDArray[np.integer],
+    unit: NDArray[np.floating],
+    weights: NDArray[np.float64],
+    group: NDArray[np.int64],
+    n_group: int,
+) -> NDArray[np.float64]:
+    """
+    Return what the covariance of pixels of a line adds to the variances of several sums, for a variance of 1.
+
+    Parameters
+    ----------
+    line : ndarray of int, shape (ny, nx)
+        Number of each pixel's line.
+    unit : ndarray, shape (ny, nx)
+        What a level of 1 adds to a pixel.
+    weights : ndarray, shape (ny, nx)
+        What each pixel counts in its sum.
+    group : ndarray of int64, shape (ny, nx)
+        The sum a pixel is part of; -1 for none.
+    n_group : int
+        Number of sums.
+
+    Returns
+    -------
+    excess : ndarray of float64, shape (n_group,)
+        E of the module for each sum, in one pass over the pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.correlated import excess_of_groups
+    >>> line, group = np.array([[0, 0, 0], [1, 1, 1]]), np.array([[0, 0, 1], [0, 0, 1]])
+    >>> excess_of_groups(line, np.ones((2, 3)), np.ones((2, 3)), group, 2).tolist()
+    [4.0, 0.0]
+    """
+    own = (weights * unit).ravel()
+    chosen = group.ravel()
+    used = np.flatnonzero((own != 0.0) & (chosen >= 0))
+    own, chosen = own[used], chosen[used]
+    _, sums_of = np.unique(line.ravel()[used].astype(np.int64) * n_group + chosen, return_inverse=True)
+    sums = np.bincount(sums_of, own)
+    of_group = np.zeros(sums.size, np.int64)
+    of_group[sums_of] = chosen
+    whole = np.bincount(of_group, sums**2, minlength=n_group)
+    return np.asarray(whole - np.bincount(chosen, own**2, minlength=n_group))
 
 
 def subtracted_variance(

@@ -17,12 +17,14 @@ __all__ = ["COLUMNS", "ChannelAxis", "ChannelsWriter", "TimeAxis", "write_channe
 
 COLUMNS = {
     "normalized_flux": "brightness, 1 in the baseline: weighted mean over the channel",
-    "normalized_flux_error": "its error that scatters in time: photon and read noise, and that of the shift",
+    "normalized_flux_error": "its error that scatters in time: photon, read and correlated noise, that of the shift",
+    "normalized_flux_error_correlated": "the part of it by noise that pixels share; not a number where not measured",
     "normalized_flux_limit": "error by photon and read noise if no pixel and no sample were missing",
     "normalized_flux_fixed": "the same brightness, the motion of the star along dispersion not taken out",
-    "normalized_flux_fixed_error": "its error that scatters in time (photon and read noise)",
+    "normalized_flux_fixed_error": "its error that scatters in time (photon, read and correlated noise)",
     "flux": "sum over the channel, completed where samples are missing",
-    "flux_error": "its error that scatters in time (photon and read noise)",
+    "flux_error": "its error that scatters in time (photon, read and correlated noise)",
+    "flux_error_correlated": "the part of it by noise that pixels share; not a number where not measured",
     "flux_error_flat": "its error by the flat field, which does not scatter in time",
     "missing_fraction": "share of the channel's light on bad pixels or in samples that are not valid: completed",
     "n_valid": "samples (pixels along dispersion) that are valid",
@@ -31,7 +33,7 @@ COLUMNS = {
 }
 """What is known of every channel in every integration."""
 
-_FLUXES = ("flux", "flux_error", "flux_error_flat")
+_FLUXES = ("flux", "flux_error", "flux_error_correlated", "flux_error_flat")
 _MOTION = ("motion", "motion_error")
 _TILE_BYTES = 2 * 2**20
 

@@ -29,6 +29,7 @@ from tso3.parameters import Parameters
 from tso3.progress import Progress
 from tso3.steps.channel_motion import Moved, found_motion, motion_gauge
 from tso3.steps.channel_spec import ChannelSpec, Edges
+from tso3.steps.correlated_noise import SharedBySpectrum
 from tso3.steps.integration_rows import integration_keys, integration_rows
 from tso3.steps.white_light_normalized import SteadyLight, baseline_integrations, sampled_light
 
@@ -68,6 +69,9 @@ class SpectrumPlan:
         Integrations in which the brightness is 1.
     gauge : MotionGauge or None
         What tells the motion of the star along dispersion; None where it is not sought.
+    shared : (ndarray, ndarray) or None
+        What noise that pixels share adds to the variance of each channel's brightness, with the weights ``weighted``
+        and ``plain``; None where it was not measured.
     """
 
     exposure: SpectraExposure
@@ -78,6 +82,7 @@ class SpectrumPlan:
     plain: GroupWeights
     baseline: NDArray[np.bool_]
     gauge: MotionGauge | None = None
+    shared: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,12 @@ def metadata(
     return meta if times_file is None else {**meta, "times_file": times_file}
 
 
-def prepare(observation: Observation, spec: ChannelSpec, parameters: Parameters) -> ChannelPlan:
+def prepare(
+    observation: Observation,
+    spec: ChannelSpec,
+    parameters: Parameters,
+    noise: Mapping[Chain, Sequence[SharedBySpectrum | None]] | None = None,
+) -> ChannelPlan:
     """
     Return what is made of the spectra of a product; of them a sample is read.
 
@@ -152,6 +162,8 @@ def prepare(observation: Observation, spec: ChannelSpec, parameters: Parameters)
         What was asked for.
     parameters : Parameters
         Of all steps.
+    noise : mapping of (detector, slit, order) to sequence of SharedBySpectrum or None, optional
+        What the pixels of each spectrum share, of all its exposures in the order of time.
 
     Returns
     -------
@@ -190,12 +202,15 @@ def prepare(observation: Observation, spec: ChannelSpec, parameters: Parameters)
         kept = np.sum([plain.whole > 0.0 for _, plain in weights], axis=0) > 0
         if spec.kind != "edges" and not kept.all():
             empty[key] = (int((~kept).sum()), kept.size)
-        for (exposure, spectrum, _), (weighted, plain) in zip(members, weights, strict=True):
+        shared = (noise or {}).get(key, ())
+        measured = shared if len(shared) == len(members) else (None,) * len(members)
+        for (exposure, spectrum, _), (weighted, plain), pixels in zip(members, weights, measured, strict=True):
             place = np.array([rows[each] for each in integration_keys(exposure)])
             base = baseline_integrations(parameters.white_light.baseline, exposure)
             gauge = motion_gauge(spectrum, exposure.path, _SAMPLE) if parameters.channels.motion == "correct" else None
             groups = (_kept(weighted, kept), _kept(plain, kept))
-            plans.append(SpectrumPlan(exposure, spectrum, place, first, *groups, base, gauge))
+            variances = None if pixels is None else (pixels.variances(groups[0]), pixels.variances(groups[1]))
+            plans.append(SpectrumPlan(exposure, spectrum, place, first, *groups, base, gauge, variances))
         axes.append(_axis(key, members, weights, edges, kept))
         first += int(kept.sum())
     _tell_of_empty(spec, first, empty, exposures[0].path)
@@ -270,6 +285,8 @@ def _stream(
     """Read the spectra in blocks and write what their channels hold; the brightness not yet divided by its level."""
     share = GroupWeights(plan.plain.light, plan.plain.light, plan.plain.group, plan.plain.whole)
     whole = plan.plain.whole
+    common = (np.full(whole.size, np.nan),) * 2 if plan.shared is None else plan.shared
+    together, together_plain = (np.nan_to_num(each) for each in common)
     for block in plan.spectrum.blocks(plan.exposure.path, _BLOCK_BYTES):
         temporal = block.flux_var_poisson + block.flux_var_rnoise
         here = slice(block.start, block.stop)
@@ -288,12 +305,14 @@ def _stream(
         known = sums.kept >= 1.0 - max_missing
         values = {
             "normalized_flux": brightness.value,
-            "normalized_flux_error": np.sqrt(brightness.variance),
+            "normalized_flux_error": np.sqrt(brightness.variance + together),
+            "normalized_flux_error_correlated": np.sqrt(np.broadcast_to(common[0], fixed.value.shape)),
             "normalized_flux_limit": np.sqrt(ideal.variance * ideal.kept),
             "normalized_flux_fixed": fixed.value,
-            "normalized_flux_fixed_error": np.sqrt(fixed.variance),
+            "normalized_flux_fixed_error": np.sqrt(fixed.variance + together),
             "flux": sums.value * whole,
-            "flux_error": np.sqrt(sums.variance) * whole,
+            "flux_error": np.sqrt(sums.variance + together_plain) * whole,
+            "flux_error_correlated": np.sqrt(np.broadcast_to(common[1], fixed.value.shape)) * whole,
             "flux_error_flat": np.sqrt(flat.variance) * whole,
         }
         rows = plan.rows[block.start : block.stop]
@@ -308,7 +327,7 @@ def _stream(
 
 def _normalize(plan: SpectrumPlan, writer: ChannelsWriter) -> None:
     """Divide the brightness of every channel, and its errors, by the level in the baseline."""
-    scaled = ("normalized_flux", "normalized_flux_error", "normalized_flux_limit")
+    scaled = ("normalized_flux", "normalized_flux_error", "normalized_flux_error_correlated", "normalized_flux_limit")
     fixed = ("normalized_flux_fixed", "normalized_flux_fixed_error")
     end = plan.first + plan.plain.n_group
     for first in range(plan.first, end, writer.tile):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tso3.core.correlated import (
     LineNoise,
     Tally,
+    excess_of_groups,
     excess_variance,
     line_noise,
     line_tally,
@@ -25,6 +26,7 @@ from tso3.core.correlated import (
 )
 from tso3.core.lines import make_lines
 from tso3.core.template import subtract_terms
+from tso3.core.weighted import GroupWeights
 from tso3.io.convert import valid_frames
 from tso3.steps.extraction_plan import Extract1DPlan
 from tso3.steps.outlier_detection import OutlierPlan, TemplateJudge
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
     from tso3.io.reader import Reader
 
-__all__ = ["CorrelatedNoise", "measure", "spectral_weights"]
+__all__ = ["CorrelatedNoise", "SharedBySpectrum", "measure", "spectral_weights"]
 
 _PLANES = ("SCI", "ERR", "DQ")
 _KINDS = ("row", "column")
@@ -100,6 +102,69 @@ class CorrelatedNoise:
             else:
                 total += max(excess_variance(line, self.unit, weights, variance), 0.0)
         return total
+
+    def variances_of(self, weights: NDArray[np.float64], group: NDArray[np.int64], n_group: int) -> NDArray[np.float64]:
+        """
+        Return `variance_of` of several sums of pixels that do not overlap.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (ny, nx)
+            What each pixel counts in its sum.
+        group : ndarray of int64, shape (ny, nx)
+            The sum a pixel is part of; -1 for none.
+        n_group : int
+            Number of sums.
+
+        Returns
+        -------
+        variances : ndarray of float64, shape (n_group,)
+        """
+        if self.removed is not None:
+            sums = (np.where(group == k, weights, 0.0) for k in range(n_group))
+            return np.array([self.variance_of(each) for each in sums])
+        total = np.zeros(n_group)
+        for kind, line in self.line.items():
+            if (variance := self.found[kind].believed) > 0.0:
+                excess = excess_of_groups(line, self.unit, weights, group, n_group)
+                total += variance * np.maximum(excess, 0.0)
+        return total
+
+
+@dataclass(frozen=True)
+class SharedBySpectrum:
+    """
+    The noise that pixels share, as a spectrum holds it.
+
+    Attributes
+    ----------
+    noise : CorrelatedNoise
+        Of its exposure.
+    plan : Extract1DPlan
+        How it is extracted.
+    """
+
+    noise: CorrelatedNoise
+    plan: Extract1DPlan
+
+    def variances(self, weights: GroupWeights) -> NDArray[np.float64]:
+        """
+        Return what it adds to the variances of the brightness of groups of wavelengths, shape (n_group,).
+
+        Parameters
+        ----------
+        weights : GroupWeights
+            As of `tso3.core.weighted.group_brightness`.
+        """
+        used = weights.group >= 0
+        factor = np.zeros(weights.factor.size)
+        factor[used] = weights.factor[used] / weights.whole[weights.group[used]]
+        shape = self.noise.unit.shape
+        pixels = spectral_weights(self.plan, factor, shape)
+        along = np.full(shape[0] if self.plan.turned else shape[1], -1, np.int64)
+        along[self.plan.box.start + self.plan.columns[used]] = weights.group[used]
+        group = np.broadcast_to(along[:, np.newaxis] if self.plan.turned else along, shape)
+        return self.noise.variances_of(pixels, group, weights.n_group)
 
 
 def measure(

@@ -181,7 +181,7 @@ def plan_blocks(
     workers : int
         Threads wanted; fewer are used if memory is short.
     block_size : int, optional
-        Integrations per block; by default 64, or for small frames as many as make 48 MiB, up to 256, or what fits.
+        Integrations per block; about 64 by default, or for small frames 48 MiB, up to 256, or what fits.
         Segments that are longer than this do not need more memory.
 
     Returns
@@ -252,7 +252,10 @@ def _whole_frames(
 
 def _sizes_to_try(longest: int, footprint: Footprint) -> list[int]:
     filling = _BLOCK_BYTES_AIM // footprint.tile(footprint.ny, 1, 0)
-    sizes = [min(longest, max(_ENOUGH_BLOCK, min(filling, _LARGEST_BLOCK)))]
+    if filling > _ENOUGH_BLOCK:
+        sizes = [min(longest, filling, _LARGEST_BLOCK)]
+    else:  # the number of blocks is rounded: two short ones read many neighbours twice
+        sizes = [-(-longest // max(1, round(longest / _ENOUGH_BLOCK)))]
     while sizes[-1] > _SMALLEST_BLOCK:
         sizes.append(max(_SMALLEST_BLOCK, sizes[-1] // 2))
     return sizes

@@ -7,6 +7,7 @@ and written once. What is kept is one or two blocks of the rows that extraction 
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _RAW_FRAME_BYTES = 12
 _PART_BYTES = 8 * 2**20
 """Rows of so many bytes are worked on at a time: near the processor, and not so few that the calls are felt."""
 _SINGLE_BYTES = 64 * 2**20
+_LARGE_PAGE = 2 * 2**20
 
 
 class PlaneWriter(Protocol):
@@ -93,12 +95,28 @@ class _BlockPool:
         with self._lock:
             if self._free:
                 return self._free.pop()
-        return {name: np.empty((self._n_int, ny, nx), dtype) for name, dtype in self._names.items()}
+        return {name: _thin((self._n_int, ny, nx), dtype) for name, dtype in self._names.items()}
 
     def give(self, arrays: dict[str, NDArray[np.generic]]) -> None:
         """Take arrays back."""
         with self._lock:
             self._free.append(arrays)
+
+
+def _thin(shape: tuple[int, int, int], dtype: type) -> NDArray[np.generic]:
+    """
+    Return an array of which only what is filled takes memory.
+
+    Of a block, rows that nobody uses are never touched. In the large pages that numpy asks for, of 2 MiB, they would
+    lie beside rows that are.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size < _LARGE_PAGE:
+        return np.empty(shape, dtype)
+    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        room.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(room, dtype).reshape(shape)
 
 
 @dataclass(frozen=True)

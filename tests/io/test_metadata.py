@@ -12,7 +12,7 @@ from astropy.io import fits
 from tso3.errors import OutputError, Tso3Warning
 from tso3.io import metadata
 from tso3.io.metadata import Member, Provenance, ReferenceUse, blend, cards_of, read_values
-from tso3.io.schemas import Item, read_items
+from tso3.io.schemas import Item, _declared, read_items
 
 STEPS = {"outlier_detection": "COMPLETE", "extract_1d": "COMPLETE"}
 
@@ -57,6 +57,19 @@ def test_items_are_those_of_stdatamodels():
         assert item.rule == sub.get("blend_rule")
         assert item.in_table == bool(sub.get("blend_table"))
         assert item.kind == sub.get("type")
+
+
+def test_remembered_items_are_those_of_the_files(tmp_path, monkeypatch):
+    """What comes back from the memory, at the second reading, is what the schemas declare, types included."""
+    monkeypatch.setenv("TSO3_CACHE_DIR", str(tmp_path))
+    declared = _declared("tso_multispec")
+    for _ in range(2):
+        read_items.cache_clear()
+        assert repr([{**vars(item), "allowed": None} for item in read_items("tso_multispec")]) == repr(
+            [{**vars(item), "allowed": None} for item in declared]
+        )
+        assert [item.allowed for item in read_items("tso_multispec")] == [item.allowed for item in declared]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_every_rule_of_the_schema_is_known():

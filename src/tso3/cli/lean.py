@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import threading
 from contextlib import suppress
+from typing import Any
 
 from tso3.progress import Progress
 
@@ -45,10 +46,38 @@ def _import_ahead() -> None:
         importlib.import_module(name)
 
 
+_LOADS_ALONE = ("0.68.",)
+"""Versions of numba that are known to load compiled kernels without what compiling needs."""
+
+
 def import_lean() -> None:
     """Import numba, and prepare the import of astropy's tables, without the packages that neither needs here."""
     _numba_without_scipy()
+    _kernels_without_compiler()
     _tables_without_asdf()
+
+
+def _kernels_without_compiler() -> None:
+    """
+    Tell numba to load a kernel from its cache without everything that it can compile.
+
+    Before it looks into its cache, numba registers the types and implementations of all functions that a kernel might
+    call: 0.15 s of processor time, and nothing of it is used unless a kernel has to be compiled; then the compiler
+    registers them itself. Loading needs numba's run time alone. Other versions of numba than those tried do as ever.
+    """
+    import numba
+    from numba.core import caching
+    from numba.core.runtime import rtsys
+
+    if not numba.__version__.startswith(_LOADS_ALONE):
+        return
+
+    def load_overload(self: Any, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+    caching.Cache.load_overload = load_overload
 
 
 def _numba_without_scipy() -> None:

@@ -3,15 +3,22 @@ The data-model schemas of the archive, read from the installed ``stdatamodels`` 
 
 A schema says which FITS keyword a piece of metadata has, in which unit of the file, under which heading, and how the
 values of several files are blended into one. That is declared in the YAML files of the ``stdatamodels`` package and
-nowhere else; here the few files that matter are read (0.1 s; importing the package costs more than a second).
+nowhere else; here the few files that matter are read (0.1 s, and then remembered; importing the package costs more than
+a second).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.io.memory import code_digest, digest, remembered, versions
 
 __all__ = ["Item", "read_items"]
 
@@ -108,11 +115,38 @@ def read_items(name: str) -> tuple[Item, ...]:
     >>> next(item.rule for item in read_items("tso_multispec") if item.keyword == "DETECTOR")
     'multi'
     """
+
+    def compute() -> dict[str, NDArray[Any]]:
+        return {"items": np.frombuffer(_as_text(_declared(name)), np.uint8)}
+
+    key = digest("schema", name, code_digest(_declared), str(_folder()), versions("stdatamodels"))
+    return _from_text(remembered(key, compute)["items"].tobytes())
+
+
+def _declared(name: str) -> tuple[Item, ...]:
+    """Return the items of a schema from its files."""
     tree: dict[str, Any] = {}
     _merge(tree, _read(name))
     found: list[Item] = []
     _collect(tree, "", (), found)
     return tuple(found)
+
+
+def _as_text(items: tuple[Item, ...]) -> bytes:
+    """Return items as JSON."""
+    values = [asdict(item) for item in items]
+    for value in values:
+        value["allowed"] = None if value["allowed"] is None else sorted(value["allowed"], key=repr)
+    return json.dumps(values).encode()
+
+
+def _from_text(text: bytes) -> tuple[Item, ...]:
+    """Return items from JSON."""
+    values = json.loads(text)
+    for value in values:
+        value["allowed"] = None if value["allowed"] is None else frozenset(value["allowed"])
+        value["headings"] = tuple((path, title) for path, title in value["headings"])
+    return tuple(Item(**value) for value in values)
 
 
 def _folder() -> Path:

@@ -5,7 +5,9 @@ Measure tso3 beside a plain copy of its bytes and, if asked, beside the referenc
 
 Everything is timed as whole processes, alternating: copy with sync, ``tso3 run --preset archive``, ``tso3 run``, the
 same with ``--skip rectify`` (what it takes less is the cost of rectified exposures, held against writing their bytes),
-reference pipeline; then again. The visit of a case is simulated once and kept in the work folder. The result goes to
+reference pipeline; then again. With ``--again N`` a round has N runs of the archive preset, the further ones after the
+reference pipeline, and their median counts: a run of some seconds is more at the mercy of the machine than one of
+minutes. The visit of a case is simulated once and kept in the work folder. The result goes to
 ``benchmarks/results.md`` (and ``results.json``), one row per case; a case that is measured again replaces its row.
 
 The reference pipeline needs an environment of its own (Python 3.12, ``pip install jwst==3.0.0 setuptools``); tell its
@@ -145,7 +147,7 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
         settle(options.settle)
         seconds = copy_with_sync(visit.members, n_written, folder)
         copies += [seconds] if i else []
-        for name in programs:
+        for name in [*programs, *["archive"] * (options.again - 1 if i else 0)]:
             if i == 0 and name == "jwst":
                 continue
             result, written[name] = one_run(name, visit, case, folder, options)
@@ -221,14 +223,17 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--n-int", type=int, help="integrations, instead of the case's own")
     parser.add_argument("--against", choices=["jwst"], help="measure the reference pipeline as well")
     parser.add_argument("--repeat", type=int, default=1, help="rounds after the warm-up (default 1)")
+    parser.add_argument(
+        "--again", type=int, default=1, help="runs of the archive preset in a round, the others last (default 1)"
+    )
     parser.add_argument("--peer-python", type=Path, help=f"interpreter that has jwst 3.0.0 (default: ${PEER_VARIABLE})")
     parser.add_argument("--max-memory", help="handed to tso3 run")
     parser.add_argument("--settle", type=float, default=10.0, help="seconds before each run, for the disk (default 10)")
     parser.add_argument("--work-dir", type=Path, help="keeps the simulated visits (default: a temporary folder)")
     parser.add_argument("--no-save", action="store_true", help="leave benchmarks/results.* as they are")
     options = parser.parse_args(argv)
-    if options.repeat < 1:
-        parser.error("--repeat is at least 1")
+    if options.repeat < 1 or options.again < 1:
+        parser.error("--repeat and --again are at least 1")
     if options.against == "jwst":
         options.peer_python = find_peer(options.peer_python)
     return options

@@ -331,6 +331,11 @@ def write_frame(
         hdus.append(fits.ImageHDU(plane, _image_header(segment, "WAVELENGTH", "f4", layout.grid.shape, None)))
     with atomic_path(path) as temporary:
         hdus.writeto(temporary, overwrite=True)
+        if layout is not None:
+            tree = _tree(segment, primary, layout, record)
+            head = asdf_header(len(tree)).tostring(padding=True).encode("ascii")
+            with open(temporary, "ab") as stream:
+                stream.write((head + tree).ljust(len(head) + padded(len(tree)), b"\0"))
     return path
 
 

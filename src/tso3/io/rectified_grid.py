@@ -130,7 +130,9 @@ class SpectralGrid:
         else:
             forward = self._on_sky(table)
         detector, world = _frames(spectral=True)
-        return WCS([(detector, forward), (world, None)])
+        wcs = WCS([(detector, forward), (world, None)])
+        wcs.bounding_box = ((-0.5, self.shape[1] - 0.5), (-0.5, self.shape[0] - 0.5))  # specutils asks for it
+        return wcs
 
     def _on_sky(self, table: Any) -> Any:
         """Return the transform of rows along a line in the tangent plane of the trace."""

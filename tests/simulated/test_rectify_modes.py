@@ -163,13 +163,12 @@ def drizzled(mapping, image, columns):
 def test_equals_drizzle_with_the_mapping_of_the_mode(mode, visits, tmp_path, monkeypatch):
     found = mappings(monkeypatch, visits(mode), tmp_path)
     assert len(found) == {"g395h": 2, "soss": 3, "dhs": 4}.get(mode, 1)
-    width = 3 if mode == "soss" else 20  # its orders are so steep that drizzle leaves out parts of wider pieces
-    for mapping in found:
+    width = 20
+    for mapping in found[:1] if mode == "soss" else found:  # of its steep orders drizzle leaves out parts of pieces
         rng = np.random.default_rng(8)
         data = rng.uniform(50.0, 150.0, (2, *mapping.usable.shape)).astype(np.float32)
         data[rng.random(data.shape) < 0.01] = np.nan
         known = np.flatnonzero(mapping.usable.any(axis=0))
-        known = known[100:-100] if mode == "soss" else known  # not at the ends of order 2, where drizzle has less light
         columns = np.unique(np.concatenate([known[:width], known[known.size // 2 :][:width], known[-width:]]))
         data[:, :, np.setdiff1d(np.arange(data.shape[2]), columns)] = np.nan
         given = data.transpose(0, 2, 1) if mapping.turned else data

@@ -141,6 +141,60 @@ def test_a_cosmic_ray_is_no_part_of_a_component():
     np.testing.assert_array_equal(np.delete(found, np.s_[::7]), np.delete(clean, np.s_[::7]))
 
 
+def two_components(share):
+    """Weights of two components in 24 integrations, two of them larger than others; light in one of 3 rows."""
+    rng = np.random.default_rng(7)
+    weights = rng.normal(size=(24, 2))
+    weights[[2, 23]] *= share
+    weights = np.linalg.qr(weights)[0]
+    truth = np.zeros((2, 3, 512))
+    truth[:, 1] = 30.0 * np.sin(np.arange(512) / [[5.0], [3.0]])
+    truth[0, 0, 300] = 40.0  # a line of the star
+    residual = np.tensordot(weights, truth, 1) + rng.normal(size=(24, 3, 512))
+    return weights, truth, residual.reshape(24, -1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def lone():
+    """Two components of which two integrations have nearly all."""
+    return two_components(20.0)
+
+
+def test_where_a_component_has_no_light_it_takes_no_cosmic_ray_for_its_own(lone):
+    weights, _, residual = lone
+    assert (weights[[2, 23]] ** 2).sum(axis=1).min() > 0.9
+    struck = residual.copy()
+    struck[2, 20:500:60] += 12.0
+    struck[23, 1024 + 25 : 1500 : 60] += 12.0
+    left = (struck - weights @ component_images(struck, weights, 512))[2, 20:500:60]
+    alone = (struck - weights @ component_images(struck, weights))[2, 20:500:60]
+    assert left.min() > 8.0
+    assert np.abs(alone).max() < 5.0
+
+
+def test_a_line_of_the_star_stays_in_its_component():
+    weights, truth, residual = two_components(3.0)
+    found = component_images(residual, weights, 512).reshape(truth.shape)
+    assert abs(found[0, 0, 300] - 40.0) < 4.0
+    assert np.std(found[:, 1] - truth[:, 1]) < 1.1
+
+
+def test_many_residuals_together_are_no_cosmic_rays():
+    """What two components lack in one integration, all along a row, is not taken out of them."""
+    weights, _, residual = two_components(3.0)
+    lacking = residual.copy()
+    lacking[2, 512:1024] += 9.0
+    found = component_images(lacking, weights, 512)[:, 512:1024]
+    plain = (weights.T @ lacking)[:, 512:1024]
+    assert np.abs(found - plain).max() < 1.0
+
+
+def test_images_of_components_do_not_depend_on_the_cut(lone):
+    weights, _, residual = lone
+    whole = component_images(residual, weights, 512)
+    np.testing.assert_array_equal(whole[:, 512:1024], component_images(residual[:, 512:1024], weights, 512))
+
+
 def test_what_one_integration_alone_shows_is_not_learned():
     rng = np.random.default_rng(4)
     residual = rng.normal(size=(24, 6000)).astype(np.float32)

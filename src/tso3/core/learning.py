@@ -74,7 +74,9 @@ def components(residual: NDArray[np.float32], most: int = MOST_LEARNED) -> NDArr
     return np.ascontiguousarray(weights[:, np.flatnonzero(above)[: min(most, n_int // 4)]])
 
 
-def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def component_images(
+    residual: NDArray[np.float32], weights: NDArray[np.float64], row: int | None = None
+) -> NDArray[np.float64]:
     """
     Return the images of learned components, in units of the noise.
 
@@ -84,6 +86,9 @@ def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]
         Residuals of the sample in units of the noise, of any pixels; NaN where bad. Not modified.
     weights : ndarray of float64, shape (n_int, n_components)
         From `components`.
+    row : int, optional
+        Pixels of each row along dispersion; the pixels are then whole rows, and neighbours along them testify. By
+        default each pixel stands for itself.
 
     Returns
     -------
@@ -97,6 +102,14 @@ def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]
     counts. Else a cosmic ray in an integration that weighs much in a component would be taken for a part of it, and be
     found where it is not: in the other integrations that have much of this component.
 
+    Along dispersion components are much alike, cosmic rays are not. With neighbours, the value A of a component in a
+    pixel counts by v / (1 + v) in what is predicted for a residual, where its variance v beyond noise is the median of
+    the squares of 64 neighbours over that of noise, less 1 (of three such pieces the largest), or A^2 - 4 where that is
+    larger (A without the residual that is judged). So where a component has no light, it takes no cosmic ray for its
+    own, even in an integration that it fits nearly alone. And a residual is far off only if it is so in units of the
+    mean of 33 neighbours in its integration as well: many together are no cosmic ray, but what the components lack.
+    The image itself is not shrunk: wings too faint to be seen in a pixel add up in a sum.
+
     Examples
     --------
     >>> import numpy as np
@@ -105,7 +118,8 @@ def component_images(residual: NDArray[np.float32], weights: NDArray[np.float64]
     [[1.4]]
     """
     images = np.zeros((weights.shape[1], residual.shape[1]))
-    weigh_all_but_far(_calmed(residual, _FAR), np.ascontiguousarray(weights), _OUTLYING, _MOST_REPLACED, images)
+    rule = (_OUTLYING, _MOST_REPLACED, row or 0)
+    weigh_all_but_far(_calmed(residual, _FAR), np.ascontiguousarray(weights), rule, images)
     return images
 
 

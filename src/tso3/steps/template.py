@@ -82,7 +82,7 @@ def build(
     if pixels.size < 4 * len(names):
         return None
     first = Template(names, images, noise, levels(np.nan_to_num(reference / noise)), pixels, calibration)
-    found = _learn(first, sample)
+    found = _learn(first, sample, along_rows=spectrum and not turned)
     noise = _observed_noise(found, sample)
     learned = tuple(f"learned_{k + 1}" for k in range(found.weights.shape[1]))
     level = levels(np.nan_to_num(reference / noise))
@@ -93,8 +93,14 @@ class _Learned:
     """Terms with the learned ones, at the pixels of the fit and later everywhere, and what they are made with."""
 
     def __init__(
-        self, template: Template, plain: TemplateFit, weights: NDArray[np.float64], whole: TemplateFit
+        self,
+        template: Template,
+        plain: TemplateFit,
+        weights: NDArray[np.float64],
+        whole: TemplateFit,
+        along_rows: bool,
     ) -> None:
+        self.along_rows = along_rows
         self.template = template
         self.plain = plain
         self.weights = weights
@@ -105,7 +111,7 @@ class _Learned:
         self.images[n_terms:] = 0.0
 
 
-def _learn(template: Template, sample: Sample) -> _Learned:
+def _learn(template: Template, sample: Sample, along_rows: bool) -> _Learned:
     """Fit the steady terms to the sample, learn components from the residuals, and fit all together."""
     data = sample.at(template.pixels)
     noise = template.noise.ravel()[template.pixels]
@@ -118,9 +124,9 @@ def _learn(template: Template, sample: Sample) -> _Learned:
     plain = fit_all(terms, True)
     weights = components(plain.residual)
     if weights.shape[1] == 0:
-        return _Learned(template, plain, weights, plain)
-    learned = component_images(plain.residual, weights) * noise
-    return _Learned(template, plain, weights, fit_all(np.concatenate([terms, learned]), False))
+        return _Learned(template, plain, weights, plain, along_rows)
+    learned = component_images(plain.residual, weights, noise.size if along_rows else None) * noise
+    return _Learned(template, plain, weights, fit_all(np.concatenate([terms, learned]), False), along_rows)
 
 
 def _joined(parts: Sequence[TemplateFit]) -> TemplateFit:
@@ -144,7 +150,8 @@ def _observed_noise(found: _Learned, sample: Sample) -> NDArray[np.float32]:
             noise = template.noise[part]
             subtract_terms(template.images[:, part], plain, residual)
             residual /= noise
-            learned = component_images(residual.reshape(sample.n, -1), found.weights)
+            row = noise.shape[1] if found.along_rows else None
+            learned = component_images(residual.reshape(sample.n, -1), found.weights, row)
             learned = np.where(np.isfinite(noise), learned.reshape(-1, *noise.shape) * noise, 0.0)
             found.images[n_terms:, part] = learned
         subtract_terms(found.images[:, rows], whole, data)

@@ -7,9 +7,9 @@ page of the documentation are all derived from these models. A preset is a set o
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from tso3.parameter_values import grid_as_text, integration_ranges, listed_numbers, ranges_as_text
 
@@ -182,7 +182,29 @@ class PixelReplace(StepParameters):
     """Columns on each side that fit_profile makes its profile from."""
 
 
-class Extract1D(StepParameters):
+if TYPE_CHECKING:
+
+    class _From(StepParameters):
+        """Where spectra are extracted from; ``from`` cannot be the name of an attribute in a class."""
+
+else:
+    _From = create_model(
+        "_From",
+        __base__=StepParameters,
+        **{
+            "from": (
+                Literal["exposure", "rectified"],
+                Field(
+                    "exposure",
+                    description="What spectra are extracted from: the pixels of the detector, or rectified frames, by a"
+                    " box of the same width about the level trace.",
+                ),
+            )
+        },
+    )
+
+
+class Extract1D(_From):
     """Extraction of the spectrum of every integration."""
 
     skip: bool = False
@@ -263,6 +285,11 @@ class Extract1D(StepParameters):
     """Accepted for the archive's parameter files; of decontamination only."""
     soss_modelname: str | None = None
     """Accepted for the archive's parameter files; of decontamination only."""
+
+    @property
+    def rectified(self) -> bool:
+        """Whether spectra are extracted from rectified frames."""
+        return bool(getattr(self, "from") == "rectified")
 
 
 class Photom(StepParameters):

@@ -192,6 +192,7 @@ def _reduce_imaging(setting: Setting) -> Reduced:
 def _reduce_spectroscopy(setting: Setting) -> Reduced:
     """Survey, then outlier detection and extraction of every exposure, then the white light."""
     lanes = [SpectralLane(setting, exposure, mask_of(setting, exposure)) for exposure in setting.observation.exposures]
+    prepare_rectification(lanes)
     curves = [curve for lane in lanes for curve in lane.curves]
     if not setting.parameters.white_light.skip:
         white_light_checks.check(curves)
@@ -199,7 +200,6 @@ def _reduce_spectroscopy(setting: Setting) -> Reduced:
         plans = [plan for lane in lanes for plan in lane.plans]
         spectra = [(plan.wavelength, plan.expected) for plan in plans]
         setting.channels.check(spectra, setting.observation.product_name)
-    prepare_rectification(lanes)
     make_folder(setting.folder)
     if not any(lane.plans for lane in lanes):
         if _writes_no_exposures(setting.parameters) and not any(lane.recipe.rectify for lane in lanes):

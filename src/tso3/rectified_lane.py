@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3 import straight_lane
 from tso3.io.crfints import CrfintsRecord, crfints_name
 from tso3.io.exposure import Exposure
 from tso3.io.rectified import write_frame
@@ -16,7 +17,7 @@ from tso3.lane import Lane
 from tso3.spectral_lane import SpectralLane
 from tso3.steps.rectified_frame import SpectrumPlace, soss_places, spectrum_place
 from tso3.steps.rectified_image import prepare_image
-from tso3.steps.rectify import frame, prepare_spectra
+from tso3.steps.rectify import RectifyPlan, frame, prepare_spectra
 
 __all__ = ["prepare_rectification", "write_medians"]
 
@@ -35,7 +36,9 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
         All of a run, prepared.
     """
     setting = lanes[0].setting
-    if setting.parameters.rectify.skip:
+    straight_lane.check(setting)
+    extracting = setting.parameters.extract_1d.rectified and not setting.parameters.extract_1d.skip
+    if setting.parameters.rectify.skip and not extracting:
         return
     reason = _NOT.get(setting.observation.mode.exp_type)
     if reason is not None:
@@ -44,6 +47,7 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
     if setting.observation.mode.is_imaging:
         _prepare_images(lanes)
         return
+    planned: dict[int, list[tuple[int, RectifyPlan]]] = {}
     groups: dict[tuple[str, str, int, str], list[tuple[Lane, SpectrumPlace]]] = {}
     for lane in lanes:
         for place in _places(lane):
@@ -56,8 +60,15 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
             continue
         shifts = [_shifts(lane, place.turned) for lane, place in members]
         plans = prepare_spectra(places, setting.parameters.rectify, shifts)
-        for (lane, _), plan in zip(members, plans, strict=True):
-            lane.recipe = replace(lane.recipe, rectify=(*lane.recipe.rectify, plan))
+        for (lane, place), plan in zip(members, plans, strict=True):
+            planned.setdefault(id(lane), []).append((place.order, plan))
+    for lane in lanes:
+        found = planned.get(id(lane), [])
+        if extracting:
+            assert isinstance(lane, SpectralLane)
+            straight_lane.extract_from(lane, found)
+        if not setting.parameters.rectify.skip:
+            lane.recipe = replace(lane.recipe, rectify=tuple(plan for _, plan in found))
 
 
 def _prepare_images(lanes: Sequence[Lane]) -> None:

@@ -21,6 +21,7 @@ from tso3.result import ExposureSummary
 from tso3.steps import (
     correlated_noise,
     extract_1d,
+    extract_rectified,
     extraction_shape,
     pixel_replace,
     residual_background,
@@ -30,7 +31,7 @@ from tso3.steps import (
 from tso3.steps.integration_rows import integration_keys, integration_rows
 from tso3.steps.known_outliers import OutlierNotes
 from tso3.steps.lasting_gaps import without_gaps
-from tso3.steps.white_light_normalized import baseline_integrations, steady_light
+from tso3.steps.white_light_normalized import SteadyLight, baseline_integrations, steady_light
 from tso3.stream import ExposureStream
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class SpectralRecipe(Recipe):
         One for each of ``plans``.
     boxes : tuple of WhiteLightCurve
         Beside optimal extraction, those of the box, one for each of ``plans``; else empty.
+    straight : tuple of RectifiedExtraction
+        Where spectra are extracted from rectified frames: how, one for each of ``plans``; else empty.
+    spreads : tuple of float
+        With ``straight``: what covariance between columns makes of the variance of each light curve.
     """
 
     plans: tuple[extract_1d.Extract1DPlan, ...] = ()
@@ -69,11 +74,14 @@ class SpectralRecipe(Recipe):
     background: residual_background.BackgroundPlan | None = None
     curves: tuple[white_light.WhiteLightCurve, ...] = ()
     boxes: tuple[white_light.WhiteLightCurve, ...] = ()
+    straight: tuple[extract_rectified.RectifiedExtraction, ...] = ()
+    spreads: tuple[float, ...] = ()
 
     @property
     def keep_err(self) -> bool:
         """Whether `consume` reads ``err`` and ``dq``."""
-        return self.replacement is not None or self.frames is not None
+        followed = any(each.rectify.needs_err and each.rectify.shifts is not None for each in self.straight)
+        return self.replacement is not None or self.frames is not None or followed
 
     @property
     def used_rows(self) -> slice:
@@ -96,6 +104,12 @@ class SpectralRecipe(Recipe):
         copied = copies * self.exposure.ny * self.exposure.nx * _REPLACED_BYTES
         return spectra + copied
 
+    def bytes_of_rectification(self, workers: int) -> int:
+        """Bytes that rectification needs, that of extraction included."""
+        most = max((each.chunk_bytes for each in self.straight), default=0)
+        kept = 0 if self.rectify else sum(each.rectify.kept_bytes for each in self.straight)
+        return super().bytes_of_rectification(workers) + workers * most + kept
+
     def gather(self, segments: Segments) -> Curves:
         """Return what takes up the light of blocks."""
         return Curves(self.curves, segments, self.boxes)
@@ -111,6 +125,11 @@ class SpectralRecipe(Recipe):
         for k, (plan, curve) in enumerate(zip(self.plans, gathered.curves, strict=True)):
             if rows is None:
                 raise RuntimeError("spectra without a product to write them to")
+            if self.straight:
+                for spectra in extract_rectified.run(self.straight[k], block):
+                    curve.add(extract_rectified.spread(spectra, self.spreads[k]))
+                    rows.write(self.exposure.name, spectra)
+                continue
             extracted = extract_1d.extract(plan, block)
             spectra = extracted.spectra
             curve.add(spectra)
@@ -212,7 +231,7 @@ class SpectralLane(Lane):
     def _add_correlated(self, reader: Reader) -> None:
         """Tell the light curves how much noise their pixels share."""
         recipe, parameters = self.recipe, self.setting.parameters
-        channels = self.setting.channels is not None
+        channels = self.setting.channels is not None or parameters.extract_1d.rectified
         if recipe.frames is not None or (parameters.white_light.skip and not channels):
             return
         removed = parameters.residual_background.background, recipe.background
@@ -340,7 +359,7 @@ class SpectralLane(Lane):
             return None
         return OutlierNotes((self.exposure.n_int, self.exposure.ny, self.exposure.nx))
 
-    def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
+    def curve_of(self, plan: extract_1d.Extract1DPlan, steady: SteadyLight | None) -> white_light.WhiteLightCurve:
         """Return the empty light curve of a spectrum, within the wavelength range of its own order."""
         light = self.setting.parameters.white_light
         expected = plan.expected if light.missing == "complete" else None
@@ -349,11 +368,15 @@ class SpectralLane(Lane):
             path = self.setting.references.path("wavelengthrange")
             order = plan.header.spectral_order
             band = white_light.band(light, self.setting.wavelength_ranges, order, self.exposure, path)
-        steady = steady_light(plan, self.model) if light.normalized and not light.skip else None
         baseline = None if light.skip else baseline_integrations(light.baseline, self.exposure)
         return white_light.WhiteLightCurve(
             self.exposure, plan.header, plan.wavelength, band, expected, steady, baseline
         )
+
+    def _curve(self, plan: extract_1d.Extract1DPlan) -> white_light.WhiteLightCurve:
+        """Return the empty light curve of a spectrum that is extracted from the detector."""
+        light = self.setting.parameters.white_light
+        return self.curve_of(plan, steady_light(plan, self.model) if light.normalized and not light.skip else None)
 
     @property
     def chosen(self) -> str:
@@ -370,12 +393,13 @@ class SpectralLane(Lane):
     def apertures(self) -> dict[str, Any]:
         """Return the weights of every spectrum's aperture."""
         weights: dict[str, NDArray[np.float32]] = {}
-        several_orders = len({plan.header.spectral_order for plan in self.plans}) > 1
-        for plan in self.plans:
+        plans = tuple(each.source for each in self.recipe.straight) or self.plans
+        several_orders = len({plan.header.spectral_order for plan in plans}) > 1
+        for plan in plans:
             whole = _aperture(plan, self.exposure.ny, self.exposure.nx)
             header = plan.header
             name = f"order {header.spectral_order}" if several_orders else header.slit_name or "aperture"
-            weights[name if len(self.plans) > 1 else "aperture"] = whole
+            weights[name if len(plans) > 1 else "aperture"] = whole
         return {"apertures": weights}
 
     def missing(self) -> dict[str, NDArray[np.float64]]:
@@ -431,7 +455,9 @@ def shared_by_spectra(
     for lane in ordered:
         for plan in lane.plans:
             key = (lane.exposure.detector, str(plan.header.slit_name or ""), plan.header.spectral_order)
-            noise = None if lane.shared is None else correlated_noise.SharedBySpectrum(lane.shared, plan)
+            noise = None
+            if lane.shared is not None and not lane.recipe.straight:
+                noise = correlated_noise.SharedBySpectrum(lane.shared, plan)
             found.setdefault(key, []).append(noise)
     return found
 

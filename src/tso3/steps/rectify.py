@@ -19,6 +19,7 @@ from tso3.core.block import Block
 from tso3.core.box_covariance import covariance_factor
 from tso3.core.rectify import Corners, Rectified, Rectifier, corners_of, make_rectifier, rectify
 from tso3.core.wavelength_grid import GridEdges, place_on_grid
+from tso3.errors import ParameterError
 from tso3.io.rectified import RectifiedLayout
 from tso3.io.rectified_grid import SpectralGrid
 from tso3.parameters import Rectify
@@ -113,8 +114,24 @@ def prepare_spectra(
         If the grid that is asked for has no column of the spectrum.
     """
     edges = shared_edges(places, parameters)
+    _check_columns(places, edges, parameters)
     n_rows, centre = shared_rows(places, edges, parameters.height)
     return [_plan(place, edges, (n_rows, centre), moved) for place, moved in zip(places, shifts, strict=True)]
+
+
+def _check_columns(places: Sequence[SpectrumPlace], edges: GridEdges, parameters: Rectify) -> None:
+    """Raise an error if a column is as wide as the spectrum."""
+    line = np.concatenate([place.on_trace for place in places])
+    line = line[np.isfinite(line)]
+    span = float(line.max() - line.min())
+    asked = parameters.step
+    given = isinstance(asked, float) or (isinstance(asked, str) and asked.startswith("R="))
+    if given and float(np.diff(edges.edges).min()) >= span:
+        raise ParameterError(
+            f"{asked} makes one column of all of {places[0].exposure.label} ({line.min():g} to {line.max():g} micron);"
+            " choose a smaller step",
+            "rectify.step",
+        )
 
 
 def _plan(

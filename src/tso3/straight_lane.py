@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.rectified_sums import typical_variance
 from tso3.errors import ParameterError
 from tso3.lane import Setting
 from tso3.spectral_lane import SpectralLane
@@ -123,7 +124,7 @@ def _spread(
     """Return the variance of the sum over wavelength over the sum of the variances of its columns."""
     known = np.isfinite(variance)
     weights = _weights(straight, np.where(known, factors, 0.0))
-    pixels = extract_rectified.typical_variance(lane.model, straight.rectify.rectifier)
+    pixels = typical_variance(lane.model, straight.rectify.rectifier)
     separate = float((factors[known] ** 2 * variance[known]).sum())
     return float((weights**2 * pixels).sum()) / separate if separate > 0.0 else 1.0
 

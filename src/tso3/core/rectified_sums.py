@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.model import ExposureModel
 from tso3.core.rectify import Rectifier
 
-__all__ = ["column_factors", "input_weights", "rows_of"]
+__all__ = ["column_factors", "input_weights", "rows_of", "typical_variance"]
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +69,7 @@ def input_weights(rectifier: Rectifier, weights: NDArray[np.floating]) -> Floats
     Returns
     -------
     weights : ndarray of float64, shape (ny, nx)
-        u_i = sum_j w_j a_ji / W_j.
+        Of pixel i, sum_j w_j a_ji / W_j.
 
     Examples
     --------
@@ -133,3 +134,26 @@ def column_factors(rectifier: Rectifier, weights: NDArray[np.floating], variance
     sums = np.bincount(place.ravel(), np.concatenate(shares))
     whole = np.bincount(pairs // size, sums**2 * flat[pairs % size], minlength=n_columns)
     return np.asarray(np.sqrt(np.where(separate > 0.0, whole / np.where(separate > 0.0, separate, 1.0), 1.0)))
+
+
+def typical_variance(model: ExposureModel | None, rectifier: Rectifier) -> Floats:
+    """
+    Return typical variances of the pixels of the detector.
+
+    Parameters
+    ----------
+    model : ExposureModel or None
+        From the survey.
+    rectifier : Rectifier
+        Names the shape.
+
+    Returns
+    -------
+    variance : ndarray of float64, shape (ny, nx)
+        Everywhere known: the median where the noise is not; 1 without a survey.
+    """
+    if model is None or model.noise is None:
+        return np.ones(rectifier.input_shape)
+    variance = model.noise.astype(np.float64) ** 2
+    known = np.isfinite(variance)
+    return np.where(known, variance, np.median(variance[known]) if known.any() else 1.0)

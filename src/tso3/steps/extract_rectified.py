@@ -21,7 +21,7 @@ from tso3.core.box import BoxSums, background_weights, box_extract, plan_box
 from tso3.core.edge_light import edge_light
 from tso3.core.model import ExposureModel
 from tso3.core.moving import recompleted
-from tso3.core.rectified_sums import column_factors, input_weights, rows_of
+from tso3.core.rectified_sums import column_factors, input_weights, rows_of, typical_variance
 from tso3.core.rectify import Rectified, Rectifier, rectify
 from tso3.core.spectra import Spectra
 from tso3.errors import ParameterError
@@ -31,7 +31,7 @@ from tso3.steps import extract_1d
 from tso3.steps.extraction_plan import Extract1DPlan
 from tso3.steps.rectify import RectifyPlan, rectified
 
-__all__ = ["RectifiedExtraction", "prepare", "run", "spread", "steady_spectra", "typical_variance"]
+__all__ = ["RectifiedExtraction", "prepare", "run", "spread", "steady_spectra"]
 
 Floats = NDArray[np.float64]
 Planes = tuple[NDArray[np.float32] | None, ...]
@@ -209,15 +209,6 @@ def _grid(plan: RectifyPlan) -> SpectralGrid:
     """Return the grid of a plan of a spectrum."""
     assert isinstance(plan.layout.grid, SpectralGrid)
     return plan.layout.grid
-
-
-def typical_variance(model: ExposureModel | None, rectifier: Rectifier) -> Floats:
-    """Return typical variances of the pixels of the detector, everywhere known; 1 without a survey."""
-    if model is None or model.noise is None:
-        return np.ones(rectifier.input_shape)
-    variance = model.noise.astype(np.float64) ** 2
-    known = np.isfinite(variance)
-    return np.where(known, variance, np.median(variance[known]) if known.any() else 1.0)
 
 
 def _reference_level(source: Extract1DPlan, model: ExposureModel) -> Floats:

@@ -220,3 +220,49 @@ def test_grids_that_cannot_be():
         grid_edges((1.0, 2.0), step=1e-9)
     with pytest.raises(ValueError, match="wavelength"):
         mean_step(np.array([np.nan, 2.0]))
+
+
+def _by_sums(rectifier, stack, variance):
+    """Return the same as `rectify`, overlap by overlap."""
+    n_int, (n_rows, n_columns) = len(stack), rectifier.shape
+    good = np.isfinite(stack) & ~np.isnan(variance)
+    sums = np.zeros((3, n_int, n_rows, n_columns))
+    for row in range(n_rows):
+        part = slice(rectifier.first[row], rectifier.first[row + 1])
+        index = rectifier.index[part].reshape(-1, n_columns)
+        weight, value = (values[part].reshape(-1, n_columns) for values in (rectifier.weight, rectifier.value))
+        for i in range(n_int):
+            valid = good[i].ravel()[index]
+            sums[0, i, row] = (weight * valid).sum(axis=0, dtype=np.float64)
+            values = np.where(valid, stack[i].ravel()[index], 0.0)
+            sums[1, i, row] = (value * values.astype(np.float64)).sum(axis=0)
+            values = np.where(valid, variance[i].ravel()[index], 0.0)
+            sums[2, i, row] = (value.astype(np.float64) ** 2 * values).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums[0], sums[1] / sums[0], np.sqrt(sums[2]) / sums[0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.6, 1.7])
+@pytest.mark.parametrize("slope", [0.0, 0.004, 0.3])
+@pytest.mark.parametrize("way", ["rising", "falling", "turned"])
+def test_every_way_through_the_pixels_gives_the_same_sums(way, slope, scale):
+    """Columns that rise or fall with those of the image, or with its rows; long runs of pixels and short ones."""
+    rng = np.random.default_rng(7)
+    ny, nx = 24, 610
+    y, x = np.mgrid[: ny + 1, : nx + 1] - 0.5
+    columns = scale * x + 0.02 * y if way != "falling" else scale * (nx - x) + 0.02 * y
+    stack = rng.normal(10.0, 1.0, (9, ny, nx)).astype(np.float32)
+    variance = rng.uniform(1.0, 2.0, stack.shape).astype(np.float32)
+    stack[rng.random(stack.shape) < 0.02] = np.nan
+    variance[rng.random(stack.shape) < 0.02] = np.nan
+    if way == "turned":
+        stack, variance = (np.ascontiguousarray(a.swapaxes(1, 2)) for a in (stack, variance))
+    rectifier = make_rectifier(
+        Corners(columns, y - slope * x), (9, int(scale * nx)), density=np.full((ny, nx), 0.5), turned=way == "turned"
+    )
+    assert rectifier.falling == (way == "falling")
+    found = rectify(rectifier, stack, (variance, None))
+    weight, data, err = _by_sums(rectifier, stack, variance)
+    np.testing.assert_allclose(found.weight, weight, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found.data, data, rtol=1e-6)
+    np.testing.assert_allclose(found.err, err, rtol=1e-6)

@@ -155,22 +155,24 @@ def fill_overlaps(
 
 
 @njit(cache=True, nogil=True)
-def in_diagonals(index: NDArray[np.int32], weight: NDArray[np.float32], n_pixels: int) -> None:
+def in_diagonals(index: NDArray[np.int32], weight: NDArray[np.float32], n_pixels: int, step: int) -> None:
     """
     Put the overlaps of a row in an order in which neighbouring columns read neighbouring input pixels.
 
     Parameters
     ----------
     index : ndarray of int32, shape (n_layers, n_columns)
-        Input pixel of each overlap; changed. Where a column has fewer overlaps than layers, the pixel after that of the
-        column before it.
+        Input pixel of each overlap; changed. Where a column has fewer overlaps than layers, the pixel next to that of
+        the column before it.
     weight : ndarray of float32, shape (n_layers, n_columns)
         Its area, 0 where there is none; changed.
     n_pixels : int
         Pixels of the input.
+    step : int
+        1 if columns to the right read pixels to the right, -1 if to the left.
     """
     n_layers, n_columns = index.shape
-    last = np.full(n_layers, -2, np.int64)
+    last = np.full(n_layers, -3, np.int64)
     pixel, area, taken = np.empty(n_layers, np.int64), np.empty(n_layers, np.float32), np.empty(n_layers, np.bool_)
     for j in range(n_columns):
         n = 0
@@ -180,12 +182,12 @@ def in_diagonals(index: NDArray[np.int32], weight: NDArray[np.float32], n_pixels
                 n += 1
         taken[:] = False
         for k in range(n_layers):
-            index[k, j], weight[k, j] = min(max(last[k] + 1, 0), n_pixels - 1), 0.0
+            index[k, j], weight[k, j] = min(max(last[k] + step, 0), n_pixels - 1), 0.0
         rest = 0
         for m in range(n):
             found = -1
             for k in range(n_layers):
-                if not taken[k] and last[k] + 1 == pixel[m]:
+                if not taken[k] and last[k] + step == pixel[m]:
                     found = k
                     break
             if found >= 0:

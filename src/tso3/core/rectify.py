@@ -27,9 +27,12 @@ from tso3.core._planes import Plane, flatten
 __all__ = ["Corners", "Rectified", "Rectifier", "corners_of", "make_rectifier", "rectify"]
 
 Floats = NDArray[np.float64]
+Stacks = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 _TILE = 256
 _GROUP = 4
+_SHORT = 48
+"""Where runs of neighbouring pixels are shorter, pixels are collected one by one."""
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
@@ -73,6 +76,10 @@ class Rectifier:
         What its value counts with: ``weight``, or, for a quantity per pixel, times the density that it stands for.
     nominal : ndarray of float32, shape (n_rows, n_columns)
         Weight without bad pixels.
+    falling : bool
+        Whether columns further to the right read pixels further to the left, as where wavelengths fall along rows.
+    turned : bool
+        Whether they read pixels further up or down instead.
     """
 
     shape: tuple[int, int]
@@ -82,6 +89,8 @@ class Rectifier:
     weight: NDArray[np.float32]
     value: NDArray[np.float32]
     nominal: NDArray[np.float32]
+    falling: bool
+    turned: bool
 
     @property
     def nbytes(self) -> int:
@@ -241,9 +250,11 @@ def make_rectifier(
     index, weight = np.zeros(int(first[-1]), np.int32), np.zeros(int(first[-1]), np.float32)
     count[:] = 0
     fill_overlaps((x, y), taking, shape, count, first, index, weight)
+    falling = bool(np.nanmedian(np.diff(x, axis=1)) < 0.0)
     for row in range(shape[0]):
         part = slice(int(first[row]), int(first[row + 1]))
-        in_diagonals(index[part].reshape(-1, shape[1]), weight[part].reshape(-1, shape[1]), size[0] * size[1])
+        layers = (index[part].reshape(-1, shape[1]), weight[part].reshape(-1, shape[1]))
+        in_diagonals(*layers, size[0] * size[1], -1 if falling else 1)
     value = weight
     if density is not None:
         value = (weight * np.asarray(density, np.float64).ravel()[index]).astype(np.float32)
@@ -255,7 +266,7 @@ def make_rectifier(
         nominal[row] = weight[first[row] : first[row + 1]].reshape(-1, shape[1]).sum(axis=0, dtype=np.float64)
     if turned:
         index, size = (index % size[1]) * size[0] + index // size[1], (size[1], size[0])
-    return Rectifier(shape, size, first, index.astype(np.int32), weight, value, nominal)
+    return Rectifier(shape, size, first, index.astype(np.int32), weight, value, nominal, falling, turned)
 
 
 def rectify(
@@ -304,8 +315,16 @@ def rectify(
     for at, k in enumerate(used):
         outputs[1 + k] = 3 + at
     if data.size:
-        overlaps = (rectifier.first, rectifier.index, rectifier.weight, rectifier.value)
-        _rectify(overlaps, (planes[0], planes[1], planes[2], planes[3]), outputs, out)
+        index, (ny, nx) = rectifier.index, rectifier.input_shape
+        if rectifier.turned:
+            index = (index % nx) * np.int32(ny) + index // nx
+        _rectify(
+            (rectifier.first, index, rectifier.weight, rectifier.value),
+            (planes[0], planes[1], planes[2], planes[3]),
+            (ny, nx, rectifier.falling, rectifier.turned),
+            outputs,
+            out,
+        )
     parts = tuple(None if outputs[1 + k] < 0 else out[outputs[1 + k]] for k in range(len(variances)))
     return Rectified(out[0], out[1], out[2], parts)
 
@@ -320,63 +339,189 @@ def _flat(stack: NDArray[np.float32]) -> Plane:
 def _rectify(
     overlaps: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]],
     planes: tuple[Plane, Plane, Plane, Plane],
+    way: tuple[int, int, bool, bool],
     outputs: NDArray[np.int64],
     out: NDArray[np.float32],
 ) -> None:
-    """Fill ``out``: data, error, weight, and the variances that ``outputs`` gives a place."""
+    """
+    Fill ``out``: data, error, weight, and the variances that ``outputs`` gives a place.
+
+    ``way`` is the size of an image, ``falling`` and ``turned``. Where falling, the columns of a tile are worked on from
+    right to left, so that they read rising pixels; where turned, the axes of a few images are exchanged first.
+    """
     first, index, weight, value = overlaps
+    ny, nx, falling, turned = way
     n_int, n_rows, n_columns = out.shape[1:]
-    total, good = np.empty((5, _TILE)), np.empty(_TILE, np.float32)
+    total, work = np.empty((5, _TILE)), np.empty((5, _TILE), np.float32)
     most = 0
     for r in range(n_rows):
         most = max(most, (first[r + 1] - first[r]) // n_columns)
     runs, n_runs = np.empty((most, _TILE + 1), np.int64), np.empty(most, np.int64)
+    pixel = np.empty((most, _TILE), np.int32)
+    areas, factors = np.empty((most, _TILE), np.float32), np.empty((most, _TILE), np.float32)
+    room = np.empty((4, _GROUP * ny * nx if turned else 0), np.float32)
     for i0 in range(0, n_int, _GROUP):  # few at a time: their rows stay in the cache
+        n_group = min(_GROUP, n_int - i0)
+        if turned:
+            _turn(planes, (i0, n_group, ny, nx), room)
         for r in range(n_rows):
             n_layers = (first[r + 1] - first[r]) // n_columns
             for x0 in range(0, n_columns, _TILE):
                 n = min(_TILE, n_columns - x0)
                 for layer in range(n_layers):
                     at = first[r] + layer * n_columns + x0
-                    n_runs[layer] = _runs(index[at : at + n], runs[layer])
-                for i in range(i0, min(i0 + _GROUP, n_int)):
+                    _take(index[at : at + n], falling, pixel[layer])
+                    _take(weight[at : at + n], falling, areas[layer])
+                    _take(value[at : at + n], falling, factors[layer])
+                    n_runs[layer] = _runs(pixel[layer, :n], runs[layer])
+                for i in range(i0, i0 + n_group):
                     total[:] = 0.0
-                    for layer in range(n_layers):
-                        at = first[r] + layer * n_columns + x0
-                        for k in range(n_runs[layer]):
-                            a, b = runs[layer, k], runs[layer, k + 1]
-                            p = int(index[at + a])
-                            _add_run(weight[at + a : at + b], value[at + a : at + b], (planes, i, p), good, (total, a))
+                    if turned:
+                        start = (i - i0) * ny * nx
+                        flats, starts = (room[0], room[1], room[2], room[3]), (start, start, start, start)
+                    else:
+                        flats = (planes[0].flat, planes[1].flat, planes[2].flat, planes[3].flat)
+                        starts = (
+                            i * planes[0].step_int,
+                            i * planes[1].step_int,
+                            i * planes[2].step_int,
+                            i * planes[3].step_int,
+                        )
+                    _add_layers((pixel, areas, factors), (runs, n_runs, n_layers, n), (flats, starts), work, total)
+                    if falling:
+                        _reverse(total, n)
                     _finish(total, outputs, out, (i, r, x0, n))
 
 
 @njit(cache=True, nogil=True)
-def _add_run(
-    weight: NDArray[np.float32],
-    value: NDArray[np.float32],
-    source: tuple[tuple[Plane, Plane, Plane, Plane], int, int],
-    good: NDArray[np.float32],
-    target: tuple[Floats, int],
+def _turn(
+    planes: tuple[Plane, Plane, Plane, Plane], group: tuple[int, int, int, int], room: NDArray[np.float32]
+) -> None:
+    """Exchange the axes of some images: first, how many, and their size."""
+    i0, n_group, ny, nx = group
+    for k in range(4):
+        for i in range(n_group):
+            source = planes[k].flat[(i0 + i) * planes[k].step_int :]
+            target = room[k, i * ny * nx :]
+            for y in range(ny):
+                for x in range(nx):
+                    target[x * ny + y] = source[y * nx + x]
+
+
+@njit(cache=True, nogil=True)
+def _add_layers(
+    layers: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]],
+    spans: tuple[NDArray[np.int64], NDArray[np.int64], int, int],
+    source: tuple[Stacks, tuple[int, int, int, int]],
+    work: NDArray[np.float32],
+    total: Floats,
 ) -> None:
     """
-    Add a run of overlaps of one integration: weights, values, and three variances.
+    Add all overlaps of a tile of n columns for one integration: weights, values, and three variances.
 
-    Rows are sliced one by one, since what is not known to lie without gaps is not worked on in vectors.
+    Runs of neighbouring pixels are read where they are; the pixels of a layer of short runs are collected first.
     """
-    planes, i, p = source
-    total, a = target
-    n = weight.size
-    data = planes[0].flat[i * planes[0].step_int + p : i * planes[0].step_int + p + n]
-    first = planes[1].flat[i * planes[1].step_int + p : i * planes[1].step_int + p + n]
-    second = planes[2].flat[i * planes[2].step_int + p : i * planes[2].step_int + p + n]
-    third = planes[3].flat[i * planes[3].step_int + p : i * planes[3].step_int + p + n]
-    valid = good[:n]
-    _judge(data, first, second, third, valid)
-    _add(weight, valid, total[0][a : a + n])
-    _add_values(value, data, valid, total[1][a : a + n])
-    _add_variances(value, first, valid, total[2][a : a + n])
-    _add_variances(value, second, valid, total[3][a : a + n])
-    _add_variances(value, third, valid, total[4][a : a + n])
+    pixel, areas, factors = layers
+    runs, n_runs, n_layers, n = spans
+    stacks, starts = source
+    collected = (work[1], work[2], work[3], work[4])
+    zero, all_of = np.uint64(0), np.uint64(n)
+    for layer in range(n_layers):
+        weights = (areas[layer], factors[layer])
+        if n_runs[layer] * _SHORT > n:
+            for k in range(4):
+                _collect(stacks[k], starts[k], pixel[layer], n, work[1 + k])
+            _add_run(weights, (zero, all_of), collected, (zero, zero, zero, zero), work[0], total)
+            continue
+        for k in range(n_runs[layer]):
+            a = runs[layer, k]
+            p = np.int64(pixel[layer, a])
+            places = (
+                np.uint64(starts[0] + p),
+                np.uint64(starts[1] + p),
+                np.uint64(starts[2] + p),
+                np.uint64(starts[3] + p),
+            )
+            _add_run(weights, (np.uint64(a), np.uint64(runs[layer, k + 1] - a)), stacks, places, work[0], total)
+
+
+@njit(cache=True, nogil=True)
+def _collect(
+    stack: NDArray[np.float32], start: int, pixel: NDArray[np.int32], n: int, target: NDArray[np.float32]
+) -> None:
+    """Copy pixels of one image that lie here and there."""
+    for j in range(n):
+        target[j] = stack[np.uint64(start + pixel[j])]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _add_run(
+    weights: tuple[NDArray[np.float32], NDArray[np.float32]],
+    span: tuple[int, int],
+    stacks: Stacks,
+    places: tuple[int, int, int, int],
+    good: NDArray[np.float32],
+    total: Floats,
+) -> None:
+    """
+    Add a run of overlaps: from which column on and how many, and where its pixels begin.
+
+    Loops are short and touch few arrays each, offsets are unsigned, and nothing is sliced: so they are worked on in
+    vectors, and a run of a dozen pixels costs little more than they.
+    """
+    areas, factors = weights
+    a, n = span
+    data, first, second, third = stacks
+    d, f, s, t = places
+    for j in range(n):
+        sum_of = first[f + j] + second[s + j] + third[t + j]
+        known = (data[d + j] - data[d + j] == _ZERO) & (sum_of == sum_of)
+        good[j] = _ONE if known else _ZERO
+    for j in range(n):
+        total[0, a + j] += np.float64(areas[a + j] * good[j])
+    for j in range(n):
+        term = np.float64(factors[a + j]) * np.float64(data[d + j])
+        total[1, a + j] += term if good[j] > _ZERO else 0.0
+    _add_variances(factors, (a, n), (first, f), good, total[2])
+    _add_variances(factors, (a, n), (second, s), good, total[3])
+    _add_variances(factors, (a, n), (third, t), good, total[4])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _add_variances(
+    factors: NDArray[np.float32],
+    span: tuple[int, int],
+    variance: tuple[NDArray[np.float32], int],
+    good: NDArray[np.float32],
+    total: Floats,
+) -> None:
+    """Add variances of valid samples."""
+    a, n = span
+    values, at = variance
+    for j in range(n):
+        v = np.float64(factors[a + j])
+        term = v * v * np.float64(values[at + j])
+        total[a + j] += term if good[j] > _ZERO else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _take(source: NDArray[np.generic], reverse: bool, target: NDArray[np.generic]) -> None:
+    """Copy values, the last one first if ``reverse``."""
+    n = source.size
+    if reverse:
+        for j in range(n):
+            target[j] = source[n - 1 - j]
+    else:
+        for j in range(n):
+            target[j] = source[j]
+
+
+@njit(cache=True, nogil=True)
+def _reverse(total: Floats, n: int) -> None:
+    """Exchange the first n columns end for end."""
+    for k in range(total.shape[0]):
+        for j in range(n // 2):
+            total[k, j], total[k, n - 1 - j] = total[k, n - 1 - j], total[k, j]
 
 
 @njit(cache=True, nogil=True)
@@ -390,48 +535,6 @@ def _runs(index: NDArray[np.int32], runs: NDArray[np.int64]) -> int:
             runs[n] = j
     runs[n + 1] = index.size
     return n + 1
-
-
-@njit(cache=True, nogil=True)
-def _judge(
-    data: NDArray[np.float32],
-    first: NDArray[np.float32],
-    second: NDArray[np.float32],
-    third: NDArray[np.float32],
-    good: NDArray[np.float32],
-) -> None:
-    """Tell which samples are valid: 1, or 0."""
-    for j in range(data.size):
-        sum_of = first[j] + second[j] + third[j]
-        good[j] = _ONE if (data[j] - data[j] == _ZERO) and (sum_of == sum_of) else _ZERO
-
-
-@njit(cache=True, nogil=True)
-def _add(weight: NDArray[np.float32], good: NDArray[np.float32], total: Floats) -> None:
-    """Add the weights of valid samples."""
-    for j in range(weight.size):
-        total[j] += np.float64(weight[j] * good[j])
-
-
-@njit(cache=True, nogil=True)
-def _add_values(
-    value: NDArray[np.float32], values: NDArray[np.float32], good: NDArray[np.float32], total: Floats
-) -> None:
-    """Add valid samples."""
-    for j in range(value.size):
-        term = np.float64(value[j]) * np.float64(values[j])
-        total[j] += term if good[j] > _ZERO else 0.0
-
-
-@njit(cache=True, nogil=True)
-def _add_variances(
-    value: NDArray[np.float32], values: NDArray[np.float32], good: NDArray[np.float32], total: Floats
-) -> None:
-    """Add variances of valid samples."""
-    for j in range(value.size):
-        v = np.float64(value[j])
-        term = v * v * np.float64(values[j])
-        total[j] += term if good[j] > _ZERO else 0.0
 
 
 @njit(cache=True, nogil=True)

@@ -44,17 +44,17 @@ def covariance_factor(rectifier: Rectifier, rows: slice) -> float:
     """
     n_columns = rectifier.shape[1]
     size = rectifier.input_shape[0] * rectifier.input_shape[1]
-    factors = []
-    for column in range(0, n_columns, max(1, n_columns // 64)):
-        weights, separate = np.zeros(size), 0.0
-        for row in range(*rows.indices(rectifier.shape[0])):
-            part = slice(int(rectifier.first[row]), int(rectifier.first[row + 1]))
-            index = rectifier.index[part].reshape(-1, n_columns)[:, column]
-            nominal = float(rectifier.nominal[row, column])
-            if nominal > 0.0:
-                share = rectifier.value[part].reshape(-1, n_columns)[:, column].astype(np.float64) / nominal
-                np.add.at(weights, index, share)
-                separate += float(share @ share)
-        if separate > 0.0:
-            factors.append(float(np.sqrt(weights @ weights / separate)))
-    return float(np.median(factors)) if factors else float("nan")
+    columns = np.arange(0, n_columns, max(1, n_columns // 64))
+    pixels, shares = [], []
+    for row in range(*rows.indices(rectifier.shape[0])):
+        part = slice(int(rectifier.first[row]), int(rectifier.first[row + 1]))
+        nominal = rectifier.nominal[row, columns].astype(np.float64)
+        factor = np.divide(1.0, nominal, out=np.zeros_like(nominal), where=nominal > 0.0)
+        pixels.append(rectifier.index[part].reshape(-1, n_columns)[:, columns] + size * np.arange(columns.size))
+        shares.append(rectifier.value[part].reshape(-1, n_columns)[:, columns] * factor)
+    share = np.concatenate(shares)
+    separate = (share**2).sum(axis=0)
+    unique, place = np.unique(np.concatenate(pixels), return_inverse=True)
+    together = np.bincount(unique // size, np.bincount(place.ravel(), share.ravel()) ** 2, columns.size)
+    covered = separate > 0.0
+    return float(np.median(np.sqrt(together[covered] / separate[covered]))) if covered.any() else float("nan")

@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Stacks = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 _TILE = 256
-_GROUP = 4
+_GROUP = 8
 _SHORT = 48
 """Where runs of neighbouring pixels are shorter, pixels are collected one by one."""
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -175,8 +175,7 @@ def corners_of(plane: NDArray[np.floating]) -> Floats:
         else:
             low, high = (values.take([k], axis) for k in (0, -1))
         padded = np.concatenate([low, values, high], axis=axis)
-        size = padded.shape[axis]
-        values = 0.5 * (padded.take(range(size - 1), axis) + padded.take(range(1, size), axis))
+        values = 0.5 * (padded[:, :-1] + padded[:, 1:] if axis else padded[:-1] + padded[1:])
     return np.asarray(values)
 
 
@@ -188,10 +187,10 @@ def _beyond(nearest: Floats, next_one: Floats, third: Floats) -> Floats:
 def _extrapolated(values: Floats) -> Floats:
     """Return rows whose ends are continued on a straight line through the two outermost known values."""
     out = values.copy()
-    for row in out:
+    found = np.isfinite(out).sum(axis=1)
+    for k in np.flatnonzero((found >= 2) & (found < out.shape[1])):
+        row = out[k]
         known = np.flatnonzero(np.isfinite(row))
-        if known.size < 2 or known.size == row.size:
-            continue
         (a, b), (y, z) = known[:2], known[-2:]
         before, after = np.arange(a), np.arange(z + 1, row.size)
         row[before] = row[a] + (before - a) * (row[b] - row[a]) / (b - a)

@@ -121,3 +121,58 @@ def test_an_image_without_distortion_stays_as_it_is(tmp_path):
     for x, y in ((3, 4), (30, 33), (60, 10)):
         ra, dec, _ = world.all_pix2world([[x, y, 0]], 0)[0]
         np.testing.assert_allclose((ra, dec), exposure.geometry.sky(x, y), atol=1e-8)
+
+
+@pytest.fixture
+def distorted(tmp_path, monkeypatch):
+    """A visit whose gWCS has distortion of half a pixel, with SIP in its header, as stage 2 writes."""
+    from astropy.modeling import models
+
+    from tso3.simulate import wcs
+
+    plain = wcs._imaging_wcs
+
+    def bent(scene):
+        found = plain(scene)
+        x = models.Polynomial2D(2, c0_0=0.3, c1_0=0.99, c2_0=2e-4, c1_1=-1e-4)
+        y = models.Polynomial2D(2, c0_0=-0.2, c0_1=1.01, c0_2=-1e-4, c1_1=2e-4)
+        found.insert_transform("detector", models.Mapping((0, 1, 0, 1)) | x & y, after=True)
+        return found
+
+    monkeypatch.setattr(wcs, "_imaging_wcs", bent)
+    visit = simulate("NRC_TSIMAGE", tmp_path, n_int=4, segments=1, seed=2)
+    for path in visit.members:
+        for card in (("CTYPE1", "RA---TAN-SIP"), ("A_ORDER", 2), ("A_2_0", 2e-4), ("SIPMXERR", 0.1)):
+            fits.setval(path, card[0], value=card[1], extname="SCI")
+    return visit
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+def test_distortion_is_in_neither_wcs_and_the_area_of_a_pixel_is_that_of_the_grid(distorted, tmp_path):
+    result = tso3.run(
+        distorted.association,
+        tmp_path / "out",
+        overrides=distorted.references,
+        parameters={"rectify": {"pixel_scale": 0.05, "north_up": True}},
+    )
+    exposure = read_observation(distorted.association).exposures[0]
+    from stdatamodels.jwst import datamodels
+
+    (path,) = result.products["i2dints"]
+    header = fits.getheader(path, "SCI")
+    assert not {"A_ORDER", "A_2_0", "SIPMXERR"} & set(header)
+    assert header["PIXAR_A2"] == pytest.approx(0.05**2)
+    assert header["PIXAR_SR"] == pytest.approx(0.05**2 * np.radians(1 / 3600) ** 2)
+    assert 1.0 < fits.getheader(path)["R_COVAR"] < 1.5
+    world = WCS(header)
+    with datamodels.open(path) as model:
+        for x, y in ((3, 4), (15.5, 12.25), (25, 30)):
+            ra, dec, _ = world.all_pix2world([[x, y, 0]], 0)[0]
+            np.testing.assert_allclose(model.meta.wcs(x, y), (ra, dec), rtol=1e-10)
+    frame = np.nan_to_num(fits.getdata(path, "SCI")[0])
+    y, x = np.unravel_index(np.argmax(frame), frame.shape)
+    ra, dec, _ = world.all_pix2world([[x, y, 0]], 0)[0]
+    given = np.nan_to_num(fits.getdata(distorted.members[0], "SCI")[0])
+    row, column = np.unravel_index(np.argmax(given), given.shape)
+    there = exposure.geometry.sky(float(column), float(row))
+    assert np.hypot((there[0] - ra) * np.cos(np.radians(dec)), there[1] - dec) * 3600.0 < 0.05

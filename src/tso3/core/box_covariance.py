@@ -6,7 +6,10 @@ import numpy as np
 
 from tso3.core.rectify import Rectifier
 
-__all__ = ["covariance_factor"]
+__all__ = ["aperture_factor", "covariance_factor"]
+
+_COVERED = 0.9
+"""Part of every pixel of a square that input pixels must cover."""
 
 
 def covariance_factor(rectifier: Rectifier, rows: slice) -> float:
@@ -58,3 +61,53 @@ def covariance_factor(rectifier: Rectifier, rows: slice) -> float:
     together = np.bincount(unique // size, np.bincount(place.ravel(), share.ravel()) ** 2, columns.size)
     covered = separate > 0.0
     return float(np.median(np.sqrt(together[covered] / separate[covered]))) if covered.any() else float("nan")
+
+
+def aperture_factor(rectifier: Rectifier, size: int, n_places: int = 7) -> float:
+    """
+    Return by how much covariance changes the error of a sum over a square of rectified pixels.
+
+    Parameters
+    ----------
+    rectifier : Rectifier
+        The overlaps.
+    size : int
+        Rows and columns of the square.
+    n_places : int, optional
+        The factor is the median over this number of places along each axis, evenly spread over the grid.
+
+    Returns
+    -------
+    factor : float
+        By which the root of the summed variances is to be multiplied, see `covariance_factor`. NaN where no square is
+        wholly covered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.box_covariance import aperture_factor
+    >>> from tso3.core.rectify import Corners, make_rectifier
+    >>> y, x = np.indices((10, 10)) - 0.5
+    >>> round(aperture_factor(make_rectifier(Corners(x + 0.5, y + 0.5), (9, 9)), 5), 3)
+    1.8
+    """
+    n_rows, n_columns = rectifier.shape
+    factors = []
+    for row in np.unique(np.linspace(0, n_rows - size, n_places).astype(int)):
+        for column in np.unique(np.linspace(0, n_columns - size, n_places).astype(int)):
+            if row < 0 or column < 0:
+                continue
+            inside = slice(int(column), int(column) + size)
+            nominal = rectifier.nominal[row : row + size, inside].astype(np.float64)
+            if nominal.min() < _COVERED:
+                continue
+            indices, shares = [], []
+            for k in range(size):
+                part = slice(int(rectifier.first[row + k]), int(rectifier.first[row + k + 1]))
+                indices.append(rectifier.index[part].reshape(-1, n_columns)[:, inside].ravel())
+                shares.append((rectifier.value[part].reshape(-1, n_columns)[:, inside] / nominal[k]).ravel())
+            share = np.concatenate(shares)
+            _, place = np.unique(np.concatenate(indices), return_inverse=True)
+            whole = np.bincount(place.ravel(), share)
+            factors.append(float(np.sqrt(whole @ whole / (share @ share))))
+    return float(np.median(factors)) if factors else float("nan")

@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 __all__ = ["RectifiedLayout", "RectifiedWriter", "rectified_name", "write_frame"]
 
 _DTYPES = {"DQ": "u1"}
+_STERADIAN = float(np.radians(1.0 / 3600.0)) ** 2
+"""Of a square arcsecond."""
 _FITS_TYPES = {"f4": -32, "u1": 8}
 _STRUCTURE = re.compile(r"(XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|EXTNAME|EXTVER|BSCALE|BZERO|BUNIT|CHECKSUM|DATASUM)$")
 _WORLD = re.compile(
     r"(WCSAXES|CRPIX\d|CRVAL\d|CDELT\d|CTYPE\d|CUNIT\d|(PC|CD)\d_\d|PS\d_\d|PV\d_\d|RADESYS|SPECSYS|LONPOLE|LATPOLE"
-    r"|DISPAXIS|(A|B|AP|BP)_(ORDER|\d_\d))$"
+    r"|DISPAXIS|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)|SIP(MX|IV)ERR)$"
 )
 """Cards of SCI that say where the input lies, which is no longer true."""
 
@@ -254,6 +256,9 @@ def _image_header(
     if layout is not None and name in ("SCI", "ERR", "WHT"):
         for keyword, value, comment in layout.grid.cards():
             header[keyword] = (value, comment)
+        if name == "SCI" and isinstance(layout.grid, ImageGrid):
+            header["PIXAR_SR"] = (layout.grid.area * _STERADIAN, "Pixel area of these images in steradians")
+            header["PIXAR_A2"] = (layout.grid.area, "Pixel area of these images in arcsec^2")
         if name == "SCI" and isinstance(layout.grid, SpectralGrid):
             header["DISPAXIS"] = (1, "Dispersion direction (1=horz, 2=vert)")
             if layout.order is not None:

@@ -174,6 +174,12 @@ class ImageGrid:
     sky: tuple[float, float]
     matrix: tuple[tuple[float, float], tuple[float, float]]
 
+    @property
+    def area(self) -> float:
+        """Area of a pixel [arcsec^2]; in the whole grid the same but for the curvature of the sky."""
+        (a, b), (c, d) = self.matrix
+        return abs(a * d - b * c) * 3600.0**2
+
     def cards(self) -> list[Card]:
         """Return the FITS WCS of a cube (x, y, integration)."""
         cards: list[Card] = [("WCSAXES", 3, "number of World Coordinate System axes")]

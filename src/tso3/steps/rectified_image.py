@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core._overlap import quadrilateral_areas
-from tso3.core.box_covariance import covariance_factor
+from tso3.core.box_covariance import aperture_factor
 from tso3.core.rectify import Corners, corners_of, make_rectifier
 from tso3.io.rectified import RectifiedLayout
 from tso3.io.rectified_grid import ImageGrid
@@ -24,6 +24,9 @@ __all__ = ["prepare_image"]
 Floats = NDArray[np.float64]
 
 _BOX = 5
+"""Rows and columns of the square whose covariance is recorded."""
+_BEYOND = 0.01
+"""Part of a row or column that may be left out at the edges of the grid [pixel]."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,8 @@ def prepare_image(exposure: Exposure, parameters: Rectify) -> RectifyPlan | None
     plane = _tangent(exposure)
     if plane is None:
         return None
-    grid, x, y = _grid(plane, parameters)
-    corners = Corners(corners_of(x), corners_of(y))
-    usable = np.isfinite(x)
+    grid, corners = _grid(plane, parameters)
+    usable = np.isfinite(plane.east)
     per_pixel = not exposure.bunit.endswith("/sr")
     density = None
     if per_pixel:
@@ -65,9 +67,7 @@ def prepare_image(exposure: Exposure, parameters: Rectify) -> RectifyPlan | None
         density = np.where(area > 0.0, 1.0 / np.where(area > 0.0, area, 1.0), 0.0)
     rectifier = make_rectifier(corners, grid.shape, usable, density)
     present = tuple(name for name in VARIANCES if name in exposure.planes)
-    middle = round(grid.pixel[1])
-    factor = covariance_factor(rectifier, slice(max(0, middle - _BOX // 2), middle + _BOX // 2 + 1))
-    layout = RectifiedLayout("i2dints", "", grid, present, None, factor, per_pixel)
+    layout = RectifiedLayout("i2dints", "", grid, present, None, aperture_factor(rectifier, _BOX), per_pixel)
     return RectifyPlan(layout, rectifier, present)
 
 
@@ -87,8 +87,8 @@ def _tangent(exposure: Exposure) -> _Plane | None:
     return _Plane(np.degrees(east), np.degrees(north), centre, middle)
 
 
-def _grid(plane: _Plane, parameters: Rectify) -> tuple[ImageGrid, Floats, Floats]:
-    """Return the grid, and where the pixel centres lie in it: column and row."""
+def _grid(plane: _Plane, parameters: Rectify) -> tuple[ImageGrid, Corners]:
+    """Return the grid, and where the corners of the pixels lie in it."""
     slopes = [[float(np.nanmedian(np.gradient(p, axis=axis))) for axis in (1, 0)] for p in (plane.east, plane.north)]
     local = np.array(slopes)
     native = float(np.sqrt(abs(np.linalg.det(local))))
@@ -96,12 +96,12 @@ def _grid(plane: _Plane, parameters: Rectify) -> tuple[ImageGrid, Floats, Floats
     left, _, right = np.linalg.svd(local)
     matrix = scale * (np.array([[-1.0, 0.0], [0.0, 1.0]]) if parameters.north_up else left @ right)
     back = np.linalg.inv(matrix)
-    x, y = (back[k, 0] * plane.east + back[k, 1] * plane.north for k in (0, 1))
-    zero = []
-    for place, middle in ((x, plane.middle[0]), (y, plane.middle[1])):
+    corners = [corners_of(back[k, 0] * plane.east + back[k, 1] * plane.north) for k in (0, 1)]
+    zero, size = [], []
+    for place, middle in zip(corners, plane.middle, strict=True):
         start = middle * native / scale if not parameters.north_up else 0.0
-        zero.append(start + max(0.0, float(np.ceil(-np.nanmin(place) - start - 0.25))))
-    x, y = x + zero[0], y + zero[1]
-    shape = int(np.floor(np.nanmax(y) + 0.75)) + 1, int(np.floor(np.nanmax(x) + 0.75)) + 1
+        zero.append(start + max(0.0, float(np.ceil(-0.5 - np.nanmin(place) - start - _BEYOND))))
+        size.append(int(np.floor(np.nanmax(place) + zero[-1] + 0.5 + 1.0 - _BEYOND)))
     rows = ((float(matrix[0, 0]), float(matrix[0, 1])), (float(matrix[1, 0]), float(matrix[1, 1])))
-    return ImageGrid(shape, (zero[0], zero[1]), plane.sky, rows), np.asarray(x), np.asarray(y)
+    grid = ImageGrid((size[1], size[0]), (zero[0], zero[1]), plane.sky, rows)
+    return grid, Corners(corners[0] + zero[0], corners[1] + zero[1])

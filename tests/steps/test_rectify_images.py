@@ -1,4 +1,4 @@
-"""Images of a distorted camera, rectified: where stars come to lie, what their light adds up to, what the header says."""
+"""Images of a distorted camera, rectified: where stars lie, what their light adds up to, what the header says."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def stars(shape):
 
 
 def painted(bunit, shape):
-    """Surface brightness, or amount, in every pixel, of stars of flux 1 (in native pixels) that are round on the sky."""
+    """Surface brightness, or amount, in every pixel, of stars of flux 1 (in native pixels), round on the sky."""
     image, step = np.zeros(shape), 1e-3
     parts = (np.arange(FINE) + 0.5) / FINE - 0.5
     for x0, y0 in stars(shape):

@@ -10,7 +10,7 @@ import pytest
 from tso3.core.rectify import rectify
 from tso3.errors import ParameterError
 from tso3.parameters import Rectify
-from tso3.steps.rectified_frame import SpectrumPlace, shared_edges, shared_rows
+from tso3.steps.rectified_frame import SpectrumPlace, _whole, shared_edges, shared_rows
 from tso3.steps.rectify import rectifier_of
 
 NY, NX = 24, 160
@@ -164,3 +164,11 @@ def test_grids_without_the_spectrum_are_refused(step):
 def test_steps_that_mean_nothing(step):
     with pytest.raises(ValueError, match="must be mean, native"):
         Rectify(step=step)
+
+
+@pytest.mark.parametrize(
+    ("npixels", "whole"),
+    [([9.8, 13.0, 13.0, 13.0, 6.0, 2.0], [1, 2, 3]), ([0.0, 8.0, 8.05, 8.1], [1, 2, 3]), ([5.0], [0]), ([4, 2], [0])],
+)
+def test_columns_where_the_end_of_a_box_is_cut_are_left_out(npixels, whole):
+    assert np.flatnonzero(_whole(np.array(npixels, float))).tolist() == whole

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.model import ExposureModel
-from tso3.core.soss_trace import column_centroids, is_isolated, smooth_shift
+from tso3.core.soss_trace import column_centroids, smooth_shift
 from tso3.core.wavelength_grid import GridEdges, grid_edges, mean_step
 from tso3.errors import ParameterError
 from tso3.parameters import Extract1D, Rectify, listed_numbers
+from tso3.steps.soss_light import on_soss_light
 
 if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
@@ -27,8 +28,8 @@ Floats = NDArray[np.float64]
 _HALF_LIGHT = 6.0
 """Half width of the window of a centroid [pixel]."""
 _DEGREE = 3
-_HALF_SOSS, _CLEAR, _DEGREE_SOSS = 14.0, 30.0, 8
-"""Of SOSS, whose light is 23 pixels wide."""
+_CUT = 0.99
+"""Share of the width of its neighbour below which the column of a box is cut."""
 _PER_AREA = ("Jy", "MJy", "mJy", "uJy", "MJy/sr")
 """Units of flux density: of spectra their mean over wavelengths is what is kept."""
 
@@ -140,11 +141,22 @@ def spectrum_place(exposure: Exposure, plan: Extract1DPlan, model: ExposureModel
     columns = box.start + np.arange(box.npixels.size)
     with np.errstate(invalid="ignore", divide="ignore"):
         middle = (box.aperture * box.rows[:, np.newaxis]).sum(axis=0) / box.npixels
-    known = np.isfinite(middle)
+    known = _whole(box.npixels) & np.isfinite(middle)
     trace = np.interp(np.arange(float(plane.shape[1])), columns[known], middle[known])
     if model is not None:
         trace = _on_light(trace, model.reference.T if turned else model.reference, plan)
     return SpectrumPlace(exposure, plane, trace, turned, plan.header.spectral_order, mark)
+
+
+def _whole(npixels: Floats) -> NDArray[np.bool_]:
+    """Return the columns of a box without those at its ends that are narrower than the next: something cuts them."""
+    first, last = 0, npixels.size - 1
+    while first < last and not npixels[first] >= _CUT * npixels[first + 1]:
+        first += 1
+    while last > first and not npixels[last] >= _CUT * npixels[last - 1]:
+        last -= 1
+    columns = np.arange(npixels.size)
+    return (columns >= first) & (columns <= last)
 
 
 def _on_light(trace: Floats, image: NDArray[np.floating], plan: Extract1DPlan) -> Floats:
@@ -194,31 +206,25 @@ def soss_places(
     """
     from tso3.steps.soss import find_traces
 
-    places, traces = [], find_traces(exposure, references, parameters, model)
-    for found in traces:
-        known = np.flatnonzero(np.isfinite(found.trace) & np.isfinite(found.wavelength))
-        if found.order not in orders or known.size < 2:
-            continue
-        line = np.full(exposure.nx, np.nan)
-        line[known] = found.wavelength[known]
-        trace = np.interp(np.arange(float(exposure.nx)), known, found.trace[known])
-        wavelength = np.repeat(line[np.newaxis], exposure.ny, axis=0)
-        if model is not None:
-            trace = _on_soss_light(trace, [other.trace for other in traces if other is not found], model.reference)
-        places.append(SpectrumPlace(exposure, wavelength, trace, False, found.order, f"_order{found.order}"))
+    lines, kept = [], []
+    for found in find_traces(exposure, references, parameters, model):
+        known = np.isfinite(found.trace) & np.isfinite(found.wavelength)
+        if known.sum() >= 2:
+            line = np.full((2, exposure.nx), np.nan)
+            line[:, np.flatnonzero(known)] = found.trace[known], found.wavelength[known]
+            lines.append(line)
+            kept.append(found.order)
+    traces = [line[0] for line in lines]
+    if model is not None and lines:
+        traces = on_soss_light(traces, model.reference)
+    places = []
+    for order, trace, (_, line) in zip(kept, traces, lines, strict=True):
+        if order in orders:
+            known = np.isfinite(trace)
+            everywhere = np.interp(np.arange(float(exposure.nx)), np.flatnonzero(known), trace[known])
+            wavelength = np.repeat(line[np.newaxis], exposure.ny, axis=0)
+            places.append(SpectrumPlace(exposure, wavelength, everywhere, False, order, f"_order{order}"))
     return places
-
-
-def _on_soss_light(trace: Floats, others: Sequence[Floats], image: NDArray[np.floating]) -> Floats:
-    """Return the trace of an order moved onto its light, as far as it stands alone; beyond, by the shift at the end."""
-    rows = np.arange(float(image.shape[0]))[:, np.newaxis]
-    lines = [trace, *(np.concatenate([o, np.full(max(0, trace.size - o.size), np.nan)])[: trace.size] for o in others)]
-    away = np.all([~(np.abs(rows - line) <= _CLEAR) for line in lines], axis=0)
-    level = np.nanmedian(np.where(away, image, np.nan)) if (away & np.isfinite(image)).any() else 0.0
-    alone = is_isolated(trace, others, image.shape[0], _HALF_SOSS + 2.0, _HALF_SOSS + 20.0)
-    centroid = column_centroids(image - level, trace, _HALF_SOSS)
-    shift = smooth_shift(np.where(alone, centroid - trace, np.nan), _DEGREE_SOSS, least=200)
-    return trace if shift is None else trace + shift
 
 
 def shared_edges(places: Sequence[SpectrumPlace], parameters: Rectify) -> GridEdges:

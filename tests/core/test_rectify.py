@@ -266,3 +266,12 @@ def test_every_way_through_the_pixels_gives_the_same_sums(way, slope, scale):
     np.testing.assert_allclose(found.weight, weight, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found.data, data, rtol=1e-6)
     np.testing.assert_allclose(found.err, err, rtol=1e-6)
+
+
+def test_many_pixels_in_one():
+    """More overlaps than there is room for at first."""
+    y, x = 0.2 * np.indices((16, 31)) - 0.5
+    stack = np.arange(15.0 * 30, dtype=np.float32).reshape(1, 15, 30)
+    found = rectify(make_rectifier(Corners(x, y), (3, 6)), stack)
+    np.testing.assert_allclose(found.data[0], stack.reshape(3, 5, 6, 5).mean(axis=(1, 3)), rtol=1e-6)
+    np.testing.assert_allclose(found.weight[0], 1.0, rtol=1e-6)

@@ -105,12 +105,11 @@ def fill_overlaps(
     usable: NDArray[np.bool_],
     shape: tuple[int, int],
     count: NDArray[np.int32],
-    first: NDArray[np.int64],
     index: NDArray[np.int32],
     weight: NDArray[np.float32],
 ) -> None:
     """
-    Find the overlaps of all input pixels with the grid: count them, or put them in their places.
+    Find the overlaps of all input pixels with the grid.
 
     Parameters
     ----------
@@ -122,11 +121,9 @@ def fill_overlaps(
         Rows and columns of the grid.
     count : ndarray of int32, shape (n_rows, n_columns)
         Overlaps of every output pixel; zeros on entry, filled.
-    first : ndarray of int64, shape (n_rows,)
-        Where the overlaps of an output row begin in ``index``, laid out as (overlap, column).
-    index : ndarray of int32
-        Input pixel (row times nx plus column) of each overlap; filled if not empty.
-    weight : ndarray of float32
+    index : ndarray of int32, shape (n_rows, n_layers, n_columns)
+        Input pixel (row times nx plus column) of each overlap; filled, those beyond ``n_layers`` are only counted.
+    weight : ndarray of float32, shape (n_rows, n_layers, n_columns)
         Area of each; filled.
     """
     x, y = corners
@@ -147,10 +144,10 @@ def fill_overlaps(
                 for column in range(c0, c1 + 1):
                     area = unit_overlap(px, py, float(column), float(row))
                     if area > _LEAST:
-                        if index.size:
-                            at = first[row] + count[row, column] * shape[1] + column
-                            index[at] = r * nx + c
-                            weight[at] = area
+                        layer = count[row, column]
+                        if layer < index.shape[1]:
+                            index[row, layer, column] = r * nx + c
+                            weight[row, layer, column] = area
                         count[row, column] += 1
 
 

@@ -31,6 +31,8 @@ Stacks = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], ND
 
 _TILE = 256
 _GROUP = 8
+_LAYERS = 12
+"""Overlaps of an output pixel for which there is room at first."""
 _SHORT = 48
 """Where runs of neighbouring pixels are shorter, pixels are collected one by one."""
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -243,12 +245,14 @@ def make_rectifier(
     x, y = (np.array(values, np.float64, order="C") for values in (corners.x, corners.y))
     size = (x.shape[0] - 1, x.shape[1] - 1)
     taking = np.ones(size, np.bool_) if usable is None else np.ascontiguousarray(usable)
-    count, first = np.zeros(shape, np.int32), np.zeros(shape[0] + 1, np.int64)
-    fill_overlaps((x, y), taking, shape, count, first, np.empty(0, np.int32), np.empty(0, np.float32))
+    count, found_index, found_weight = _found((x, y), taking, shape)
+    first = np.zeros(shape[0] + 1, np.int64)
     first[1:] = np.cumsum(count.max(axis=1).astype(np.int64) * shape[1])
-    index, weight = np.zeros(int(first[-1]), np.int32), np.zeros(int(first[-1]), np.float32)
-    count[:] = 0
-    fill_overlaps((x, y), taking, shape, count, first, index, weight)
+    index, weight = np.empty(int(first[-1]), np.int32), np.empty(int(first[-1]), np.float32)
+    for row in range(shape[0]):
+        part, n_layers = slice(int(first[row]), int(first[row + 1])), int(count[row].max())
+        index[part] = found_index[row, :n_layers].ravel()
+        weight[part] = found_weight[row, :n_layers].ravel()
     falling = bool(np.nanmedian(np.diff(x, axis=1)) < 0.0)
     for row in range(shape[0]):
         part = slice(int(first[row]), int(first[row + 1]))
@@ -266,6 +270,22 @@ def make_rectifier(
     if turned:
         index, size = (index % size[1]) * size[0] + index // size[1], (size[1], size[0])
     return Rectifier(shape, size, first, index.astype(np.int32), weight, value, nominal, falling, turned)
+
+
+def _found(
+    corners: tuple[Floats, Floats], taking: NDArray[np.bool_], shape: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """Return how many overlaps each output pixel has, and these: pixels and areas, (row, overlap, column)."""
+    n_layers = _LAYERS
+    while True:
+        count = np.zeros(shape, np.int32)
+        index = np.zeros((shape[0], n_layers, shape[1]), np.int32)
+        weight = np.zeros(index.shape, np.float32)
+        fill_overlaps(corners, taking, shape, count, index, weight)
+        most = int(count.max(initial=0))
+        if most <= n_layers:
+            return count, index, weight
+        n_layers = most
 
 
 def rectify(

@@ -29,6 +29,8 @@ __all__ = ["VARIANCES", "RectifyPlan", "frame", "prepare_spectra", "rectified", 
 
 VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 _CHUNK = 8 * 2**20
+_FEWEST = 5
+"""Integrations over which the cost of finding what overlaps is spread."""
 _BOX = 5
 """Rows of the box whose covariance is recorded."""
 
@@ -74,7 +76,7 @@ class RectifyPlan:
     def chunk(self) -> int:
         """Integrations that are rectified at once."""
         pixels = self.layout.grid.shape[0] * self.layout.grid.shape[1]
-        return max(1, _CHUNK // (pixels * 4 * (4 + len(self.variances))))
+        return max(_FEWEST, _CHUNK // (pixels * 4 * (4 + len(self.variances))))
 
     @property
     def chunk_bytes(self) -> int:

@@ -28,6 +28,8 @@ from tso3.steps import (
     soss_frames,
     white_light,
 )
+from tso3.steps.column_spread import ColumnSpread
+from tso3.steps.correlated_noise import SharedBySpectrum
 from tso3.steps.integration_rows import integration_keys, integration_rows
 from tso3.steps.known_outliers import OutlierNotes
 from tso3.steps.lasting_gaps import without_gaps
@@ -435,9 +437,9 @@ class SpectralLane(Lane):
 
 def shared_by_spectra(
     lanes: Sequence[SpectralLane],
-) -> dict[tuple[str, str, int], list[correlated_noise.SharedBySpectrum | None]]:
+) -> dict[tuple[str, str, int], list[SharedBySpectrum | ColumnSpread | None]]:
     """
-    Return the noise that the pixels of spectra share.
+    Return the noise that the pixels of spectra share; of rectified spectra what their columns do.
 
     Parameters
     ----------
@@ -446,18 +448,20 @@ def shared_by_spectra(
 
     Returns
     -------
-    shared : dict of (detector, slit, order) to list of SharedBySpectrum or None
+    shared : dict of (detector, slit, order) to list of (SharedBySpectrum, ColumnSpread or None)
         Of all exposures in the order of their first time; None where it was not measured.
     """
     rows = integration_rows([lane.exposure for lane in lanes])
     ordered = sorted(lanes, key=lambda lane: min(rows[key] for key in integration_keys(lane.exposure)))
-    found: dict[tuple[str, str, int], list[correlated_noise.SharedBySpectrum | None]] = {}
+    found: dict[tuple[str, str, int], list[SharedBySpectrum | ColumnSpread | None]] = {}
     for lane in ordered:
-        for plan in lane.plans:
+        for k, plan in enumerate(lane.plans):
             key = (lane.exposure.detector, str(plan.header.slit_name or ""), plan.header.spectral_order)
-            noise = None
-            if lane.shared is not None and not lane.recipe.straight:
-                noise = correlated_noise.SharedBySpectrum(lane.shared, plan)
+            noise: SharedBySpectrum | ColumnSpread | None = None
+            if lane.recipe.straight:
+                noise = ColumnSpread(lane.recipe.straight[k], lane.model)
+            elif lane.shared is not None:
+                noise = SharedBySpectrum(lane.shared, plan)
             found.setdefault(key, []).append(noise)
     return found
 

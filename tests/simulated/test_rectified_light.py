@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
 import tso3
 from tso3.errors import ParameterError
@@ -97,3 +98,16 @@ def test_a_column_as_wide_as_the_spectrum_is_an_error(visit, tmp_path):
         tso3.run(
             visit.association, tmp_path / "out", overrides=visit.references, parameters={"rectify": {"step": 50.0}}
         )
+
+
+def test_errors_of_channels_hold_the_covariance_of_columns(tmp_path):
+    """On a grid beside that of the pixels every column shares a quarter of its noise or more with the next."""
+    visit = simulate("NRS_BRIGHTOBJ", tmp_path, n_int=8, segments=1, seed=3, configuration="G395H", detectors=["NRS2"])
+    errors = []
+    for source in ("exposure", "rectified"):
+        parameters = QUIET | {"extract_1d": {"from": source}, "rectify": {"skip": True}, "channels": {"spec": "6"}}
+        result = tso3.run(visit.association, tmp_path / source, overrides=visit.references, parameters=parameters)
+        table = Table.read(next(path for path in result.products["channels"] if path.suffix == ".ecsv"))
+        error = np.asarray(table["normalized_flux_error"], float).reshape(-1, 8)
+        errors.append(np.median(error, axis=1))
+    np.testing.assert_allclose(errors[1] / errors[0], 1.0, atol=0.06)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tso3.core.model import ExposureModel
 from tso3.core.rectify import Rectifier
 
-__all__ = ["column_factors", "input_weights", "rows_of", "typical_variance"]
+__all__ = ["column_factors", "group_factors", "input_weights", "rows_of", "typical_variance"]
 
 Floats = NDArray[np.float64]
 
@@ -134,6 +134,68 @@ def column_factors(rectifier: Rectifier, weights: NDArray[np.floating], variance
     sums = np.bincount(place.ravel(), np.concatenate(shares))
     whole = np.bincount(pairs // size, sums**2 * flat[pairs % size], minlength=n_columns)
     return np.asarray(np.sqrt(np.where(separate > 0.0, whole / np.where(separate > 0.0, separate, 1.0), 1.0)))
+
+
+def group_factors(
+    rectifier: Rectifier,
+    weights: NDArray[np.floating],
+    variance: NDArray[np.floating],
+    group: NDArray[np.int64],
+    n_group: int,
+) -> Floats:
+    """
+    Return by how much covariance of columns changes the variance of weighted sums over groups of them.
+
+    Parameters
+    ----------
+    rectifier : Rectifier
+        The overlaps.
+    weights : ndarray, shape (n_rows, n_columns)
+        Of the pixels of the grid in the sum of their group.
+    variance : ndarray, shape (ny, nx)
+        Typical variance of the input pixels; finite.
+    group : ndarray of int64, shape (n_columns,)
+        Group of a column; -1 for none.
+    n_group : int
+        Number of groups.
+
+    Returns
+    -------
+    factors : ndarray of float64, shape (n_group,)
+        By which the sum of the variances of the columns (each with the covariance of its own pixels) is to be
+        multiplied; 1 where nothing is covered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.rectified_sums import group_factors
+    >>> from tso3.core.rectify import Corners, make_rectifier
+    >>> y, x = np.indices((2, 9)) - 0.5
+    >>> shifted = make_rectifier(Corners(x - 0.5, y), (1, 7))
+    >>> group = np.array([0, 0, 0, 0, 0, 0, 1])
+    >>> group_factors(shifted, np.ones((1, 7)), np.ones((1, 8)), group, 2).round(3).tolist()
+    [1.833, 1.0]
+    """
+    size = rectifier.input_shape[0] * rectifier.input_shape[1]
+    n_columns = rectifier.shape[1]
+    root = np.sqrt(np.asarray(variance, np.float64).ravel())
+    pixels, columns, shares = [], [], []
+    for row in np.flatnonzero(np.any(weights != 0.0, axis=1)):
+        index, share = _shares(rectifier, int(row), weights[row])
+        pixels.append(index.ravel())
+        columns.append(np.broadcast_to(np.arange(n_columns), index.shape).ravel())
+        shares.append((share * root[index]).ravel())
+    if not pixels:
+        return np.ones(n_group)
+    pixel, column, share = (np.concatenate(each) for each in (pixels, columns, shares))
+    used = (share != 0.0) & (group[column] >= 0)
+    pixel, column, share = pixel[used].astype(np.int64), column[used], share[used]
+    totals = []
+    for label, count in ((column, n_columns), (group[column], n_group)):
+        pairs, place = np.unique(label * size + pixel, return_inverse=True)
+        totals.append(np.bincount(pairs // size, np.bincount(place.ravel(), share) ** 2, minlength=count))
+    single = np.bincount(group[group >= 0], totals[0][group >= 0], minlength=n_group)
+    return np.asarray(np.where(single > 0.0, totals[1] / np.where(single > 0.0, single, 1.0), 1.0))
 
 
 def typical_variance(model: ExposureModel | None, rectifier: Rectifier) -> Floats:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.spectral_motion import MotionGauge
-from tso3.core.weighted import GroupWeights, baseline_level, group_brightness, weigh
+from tso3.core.weighted import Brightness, GroupWeights, baseline_level, group_brightness, weigh
 from tso3.errors import ParameterError, Tso3Warning
 from tso3.io.atomic import atomic_path
 from tso3.io.channels import ChannelAxis, ChannelsWriter, TimeAxis, write_channel_table
@@ -29,6 +29,7 @@ from tso3.parameters import Parameters
 from tso3.progress import Progress
 from tso3.steps.channel_motion import Moved, found_motion, motion_gauge
 from tso3.steps.channel_spec import ChannelSpec, Edges
+from tso3.steps.column_spread import ColumnSpread
 from tso3.steps.correlated_noise import SharedBySpectrum
 from tso3.steps.integration_rows import integration_keys, integration_rows
 from tso3.steps.white_light_normalized import SteadyLight, baseline_integrations, sampled_light
@@ -72,6 +73,8 @@ class SpectrumPlan:
     shared : (ndarray, ndarray) or None
         What noise that pixels share adds to the variance of each channel's brightness, with the weights ``weighted``
         and ``plain``; None where it was not measured.
+    spread : (ndarray, ndarray) or None
+        What covariance between wavelengths makes of the variances of each channel, with both weights; None for 1.
     """
 
     exposure: SpectraExposure
@@ -83,6 +86,7 @@ class SpectrumPlan:
     baseline: NDArray[np.bool_]
     gauge: MotionGauge | None = None
     shared: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    spread: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def prepare(
     observation: Observation,
     spec: ChannelSpec,
     parameters: Parameters,
-    noise: Mapping[Chain, Sequence[SharedBySpectrum | None]] | None = None,
+    noise: Mapping[Chain, Sequence[SharedBySpectrum | ColumnSpread | None]] | None = None,
 ) -> ChannelPlan:
     """
     Return what is made of the spectra of a product; of them a sample is read.
@@ -162,8 +166,9 @@ def prepare(
         What was asked for.
     parameters : Parameters
         Of all steps.
-    noise : mapping of (detector, slit, order) to sequence of SharedBySpectrum or None, optional
-        What the pixels of each spectrum share, of all its exposures in the order of time.
+    noise : mapping of (detector, slit, order) to sequence of (SharedBySpectrum, ColumnSpread or None), optional
+        What the pixels of each spectrum share, or the columns of a rectified one, of all its exposures in the order of
+        time.
 
     Returns
     -------
@@ -209,8 +214,12 @@ def prepare(
             base = baseline_integrations(parameters.white_light.baseline, exposure)
             gauge = motion_gauge(spectrum, exposure.path, _SAMPLE) if parameters.channels.motion == "correct" else None
             groups = (_kept(weighted, kept), _kept(plain, kept))
-            variances = None if pixels is None else (pixels.variances(groups[0]), pixels.variances(groups[1]))
-            plans.append(SpectrumPlan(exposure, spectrum, place, first, *groups, base, gauge, variances))
+            variances = spread = None
+            if isinstance(pixels, ColumnSpread):
+                spread = (pixels.factors(groups[0]), pixels.factors(groups[1]))
+            elif pixels is not None:
+                variances = (pixels.variances(groups[0]), pixels.variances(groups[1]))
+            plans.append(SpectrumPlan(exposure, spectrum, place, first, *groups, base, gauge, variances, spread))
         axes.append(_axis(key, members, weights, edges, kept))
         first += int(kept.sum())
     _tell_of_empty(spec, first, empty, exposures[0].path)
@@ -290,16 +299,16 @@ def _stream(
     for block in plan.spectrum.blocks(plan.exposure.path, _BLOCK_BYTES):
         temporal = block.flux_var_poisson + block.flux_var_rnoise
         here = slice(block.start, block.stop)
-        fixed = group_brightness(block.flux, temporal, plan.weighted)
+        fixed = _spread(group_brightness(block.flux, temporal, plan.weighted), plan, 0)
         brightness, shift = fixed, np.zeros((block.n_int, 2))
         if moved is not None:
             undone = group_brightness(moved.undone(block.flux, here), temporal, plan.weighted)
             least = _LEAST_VARIANCE * fixed.variance
             brightness = replace(undone, variance=np.maximum(fixed.variance + moved.variance(here), least))
             shift = np.stack([moved.motion.shift[here], moved.motion.error[here]], axis=1)
-        ideal = group_brightness(block.flux, block.flux_var_limit, plan.weighted)
-        sums = group_brightness(block.flux, temporal, plan.plain)
-        flat = group_brightness(block.flux, block.flux_var_flat, plan.plain)
+        ideal = _spread(group_brightness(block.flux, block.flux_var_limit, plan.weighted), plan, 0)
+        sums = _spread(group_brightness(block.flux, temporal, plan.plain), plan, 1)
+        flat = _spread(group_brightness(block.flux, block.flux_var_flat, plan.plain), plan, 1)
         lost = np.where(np.isfinite(block.flux), block.missing_fraction, 1.0)
         missing = group_brightness(lost, np.zeros_like(lost), share)
         known = sums.kept >= 1.0 - max_missing
@@ -323,6 +332,13 @@ def _stream(
         for name, column in zip(("motion", "motion_error"), shift.T, strict=True):
             writer.put(name, rows, plan.first, np.repeat(column[:, np.newaxis], plan.plain.n_group, axis=1))
         progress.advance(block.n_int)
+
+
+def _spread(brightness: Brightness, plan: SpectrumPlan, which: int) -> Brightness:
+    """Return a brightness whose variance has the covariance between wavelengths."""
+    if plan.spread is None:
+        return brightness
+    return replace(brightness, variance=brightness.variance * plan.spread[which])
 
 
 def _normalize(plan: SpectrumPlan, writer: ChannelsWriter) -> None:

@@ -187,13 +187,13 @@ def group_factors(
         shares.append((share * root[index]).ravel())
     if not pixels:
         return np.ones(n_group)
-    pixel, column, share = (np.concatenate(each) for each in (pixels, columns, shares))
-    used = (share != 0.0) & (group[column] >= 0)
-    pixel, column, share = pixel[used].astype(np.int64), column[used], share[used]
+    pixel, column, counts = np.concatenate(pixels), np.concatenate(columns), np.concatenate(shares)
+    used = (counts != 0.0) & (group[column] >= 0)
+    pixel, column, counts = pixel[used].astype(np.int64), column[used], counts[used]
     totals = []
     for label, count in ((column, n_columns), (group[column], n_group)):
         pairs, place = np.unique(label * size + pixel, return_inverse=True)
-        totals.append(np.bincount(pairs // size, np.bincount(place.ravel(), share) ** 2, minlength=count))
+        totals.append(np.bincount(pairs // size, np.bincount(place.ravel(), counts) ** 2, minlength=count))
     single = np.bincount(group[group >= 0], totals[0][group >= 0], minlength=n_group)
     return np.asarray(np.where(single > 0.0, totals[1] / np.where(single > 0.0, single, 1.0), 1.0))
 

@@ -173,8 +173,52 @@ def rectify(place: Path, path: Path) -> None:
         write_png(page, path)
 
 
+def rectify_lines(place: Path, path: Path) -> None:
+    """Draw narrow lines of G395H as they are on the detector, and rectified: where they are in each row."""
+    from tso3.io.exposure import read_observation
+
+    visit = simulate(
+        "NRS_BRIGHTOBJ", place, n_int=2, seed=1, configuration="G395H", detectors=["NRS2"], noise=False,
+        cosmic_rays=0.0, bad_pixels=0.0, flat_error=0.0, depth=0.0,
+    )  # fmt: skip
+    (exposure,) = read_observation(visit.association).exposures
+    wavelength = np.asarray(exposure.wavelength, float)
+    middle, step = float(wavelength[16, 1000]), float(np.nanmedian(np.diff(wavelength[16])))
+    line = np.exp(-0.5 * ((wavelength - middle) / (0.8 * step)) ** 2)
+    with fits.open(visit.members[0], mode="update") as product:
+        product["SCI"].data *= np.nan_to_num(0.2 + 5.0 * line).astype(np.float32)
+    raw = 0.2 + 5.0 * line
+    options = {"outlier_detection": {"skip": True}, "extract_1d": {"skip": True}}
+    result = tso3.run(visit.association, place / "out", parameters=options)
+    (name,) = result.products["s2dints"]
+    with fits.open(name) as product:
+        straight, grid = product["SCI"].data[0], product["WAVELENGTH"].data
+    column = float(np.interp(middle, grid[0], np.arange(grid.shape[1])))
+    with figure(7.0, 3.0) as page:
+        panels = page.subplots(1, 3)
+        for panel, image, at, title in (
+            (panels[0], raw, 1000.0, "detector"),
+            (panels[1], straight / np.nanmax(straight, axis=1, keepdims=True), column, "rectified"),
+        ):
+            first = round(at) - 8
+            part = image[:, first : first + 17]
+            panel.imshow(part, origin="lower", aspect="auto", cmap="viridis", extent=(-8.5, 8.5, -0.5, len(part) - 0.5))
+            panel.set_title(title, fontsize=8)
+            panel.set_xlabel("column from the line")
+            net = np.clip(part - np.nanmedian(part, axis=1, keepdims=True), 0.0, None)[:, 3:14]
+            centroid = (net * np.arange(first + 3, first + 14)).sum(axis=1) / net.sum(axis=1) - at
+            rows = np.arange(len(part))
+            used = slice(4, 28)
+            panels[2].plot(centroid[used], rows[used], marker=".", label=title)
+        panels[0].set_ylabel("row")
+        panels[2].set_xlabel("centroid of the line [column]")
+        panels[2].legend(fontsize=7)
+        write_png(page, path)
+
+
 STEPS: dict[str, Callable[[Path, Path], None]] = {
-    each.__name__: each for each in (outlier_detection, background, pixel_replace, white_light, tso_photometry, rectify)
+    each.__name__: each
+    for each in (outlier_detection, background, pixel_replace, white_light, tso_photometry, rectify, rectify_lines)
 }
 
 

@@ -275,3 +275,17 @@ def test_many_pixels_in_one():
     found = rectify(make_rectifier(Corners(x, y), (3, 6)), stack)
     np.testing.assert_allclose(found.data[0], stack.reshape(3, 5, 6, 5).mean(axis=(1, 3)), rtol=1e-6)
     np.testing.assert_allclose(found.weight[0], 1.0, rtol=1e-6)
+
+
+def test_an_infinite_variance_reaches_only_what_its_pixel_overlaps():
+    y, x = np.indices((9, 13)) - 0.5
+    overlaps = make_rectifier(Corners(x * 1.31 + 0.25 + 0.1 * y, y * 0.8 + 0.3), (8, 12))
+    data = np.ones((1, 8, 12), np.float32)
+    for pixel in range(data.size):
+        variance = np.ones_like(data)
+        variance.ravel()[pixel] = np.inf
+        touched = np.zeros_like(data)
+        touched.ravel()[pixel] = 1.0
+        found = rectify(overlaps, data, (variance,)).err[0]
+        np.testing.assert_array_equal(np.isinf(found), np.nan_to_num(rectify(overlaps, touched).data[0]) > 0.0)
+        np.testing.assert_array_equal(np.isnan(found), overlaps.nominal == 0.0)

@@ -176,3 +176,13 @@ def test_distortion_is_in_neither_wcs_and_the_area_of_a_pixel_is_that_of_the_gri
     row, column = np.unravel_index(np.argmax(given), given.shape)
     there = exposure.geometry.sky(float(column), float(row))
     assert np.hypot((there[0] - ra) * np.cos(np.radians(dec)), there[1] - dec) * 3600.0 < 0.05
+
+
+def test_images_too_small_for_a_box_have_no_factor_of_covariance(tmp_path):
+    visit = simulate("NRC_TSIMAGE", tmp_path, n_int=4, segments=1, seed=2)
+    result = tso3.run(
+        visit.association, tmp_path / "out", overrides=visit.references, parameters={"rectify": {"pixel_scale": 1.0}}
+    )
+    (path,) = result.products["i2dints"]
+    assert fits.getdata(path, "SCI").shape == (4, 3, 3)
+    assert "R_COVAR" not in fits.getheader(path)

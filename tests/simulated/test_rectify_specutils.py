@@ -26,6 +26,7 @@ def test_the_median_holds_its_world_as_far_as_it_reaches(products):
         assert box == ((-0.5, model.data.shape[1] - 0.5), (-0.5, model.data.shape[0] - 0.5))
         y, x = np.indices(model.data.shape, dtype=float)
         np.testing.assert_allclose(model.meta.wcs(x, y)[2], fits.getdata(path, "WAVELENGTH"), rtol=1e-6)
+    assert fits.getheader(path, "WAVELENGTH")["BUNIT"] == "um"
 
 
 def test_specutils_opens_the_median_by_itself_and_integrations_by_name(products):

@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from tso3.core.rectify import rectify
+from tso3.errors import ParameterError
 from tso3.parameters import Rectify
 from tso3.steps.rectified_image import prepare_image
 
@@ -160,3 +161,8 @@ def test_north_is_up_and_pixels_are_as_wide_as_asked(scale):
     assert (dec_up - dec) * 3600.0 == pytest.approx(wanted, rel=1e-6)
     assert (ra - ra_right) * cosine * 3600.0 == pytest.approx(wanted, rel=1e-6)
     assert size_of(plan) / SCALE == pytest.approx(1.0, abs=0.03) or scale is not None
+
+
+def test_pixels_too_small_are_an_error():
+    with pytest.raises(ParameterError, match=r"0\.0001 arcsec makes images of \d+ x \d+ pixels; choose a larger one"):
+        prepare_image(exposure("MJy/sr", NARROW), Rectify(pixel_scale=1e-4))

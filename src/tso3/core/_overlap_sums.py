@@ -160,7 +160,7 @@ def _add_run(
     d, f, s, t = places
     for j in range(n):
         sum_of = first[f + j] + second[s + j] + third[t + j]
-        known = (data[d + j] - data[d + j] == _ZERO) & (sum_of == sum_of)
+        known = (data[d + j] - data[d + j] == _ZERO) & (sum_of == sum_of) & (areas[a + j] > _ZERO)
         good[j] = _ONE if known else _ZERO
     for j in range(n):
         total[0, a + j] += np.float64(areas[a + j] * good[j])

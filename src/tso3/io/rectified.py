@@ -66,7 +66,8 @@ class RectifiedLayout:
     order : int or None
         Spectral order.
     covariance : float
-        By which the error of a box is to be multiplied, see `tso3.core.box_covariance.covariance_factor`.
+        By which the error of a box is to be multiplied, see `tso3.core.box_covariance.covariance_factor`;
+        NaN if no box fits, and then left out of the header.
     density : bool
         True if sums are conserved (a quantity per pixel), False if means are.
     """
@@ -229,7 +230,8 @@ def _primary(segment: Segment, name: str, layout: RectifiedLayout, record: Crfin
     if segment.marker:
         header["INTSTART"], header["INTEND"] = segment.int_start, segment.int_stop - 1
     header["S_RESAMP"] = ("COMPLETE", "Resampling (rectification)")
-    header["R_COVAR"] = (round(layout.covariance, 4), "Error of a box: times this, for covariance")
+    if np.isfinite(layout.covariance):
+        header["R_COVAR"] = (round(layout.covariance, 4), "Error of a box: times this, for covariance")
     header["R_CONSRV"] = ("SUM" if layout.density else "MEAN", "What rectification conserves")
     return header
 
@@ -247,6 +249,7 @@ def _image_header(
     for keyword, value in (("PCOUNT", 0), ("GCOUNT", 1), ("EXTNAME", name), ("EXTVER", 1)):
         header[keyword] = value
     unit = str(segment.sci.get("BUNIT", "") or "").strip()
+    unit = "um" if name == "WAVELENGTH" else unit
     if unit and name != "DQ" and name != "WHT":
         header["BUNIT"] = f"({unit})2" if name.startswith("VAR_") else unit
     if name == "SCI":
@@ -271,9 +274,7 @@ def _small_units(segment: Segment, layout: RectifiedLayout) -> list[tuple[fits.H
     units: list[tuple[fits.Header, bytes | None, int]] = []
     if isinstance(layout.grid, SpectralGrid):
         data = np.broadcast_to(layout.grid.wavelength, layout.grid.shape).astype(">f4").tobytes()
-        header = _image_header(segment, "WAVELENGTH", "f4", layout.grid.shape, None)
-        header["BUNIT"] = "um"
-        units.append((header, data, len(data)))
+        units.append((_image_header(segment, "WAVELENGTH", "f4", layout.grid.shape, None), data, len(data)))
     times = small_table("INT_TIMES", int_times_array(segment.times))
     units.append((times.header, times.data, len(times.data)))
     return units

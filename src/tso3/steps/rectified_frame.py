@@ -101,7 +101,7 @@ class SpectrumPlace:
         rows = self.trace[middle] + np.array([-2.0, 0.0, 2.0])
         near = np.clip(np.rint(rows), 0, self.wavelength.shape[0] - 1).astype(np.int64)
         step = float(np.nanmedian(np.diff(line[known])))
-        columns = middle - (self.wavelength[near, middle] + (rows - near) * 0.0 - line[middle]) / step
+        columns = middle - (self.wavelength[near, middle] - line[middle]) / step
         x, y = (rows, columns) if self.turned else (columns, rows)
         found = self.exposure.geometry.skies(x, y)
         if found is None or not np.isfinite([found[0][1], found[1][1]]).all():

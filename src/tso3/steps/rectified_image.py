@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tso3.core._overlap import quadrilateral_areas
 from tso3.core.box_covariance import aperture_factor
 from tso3.core.rectify import Corners, corners_of, make_rectifier
+from tso3.errors import ParameterError
 from tso3.io.rectified import RectifiedLayout
 from tso3.io.rectified_grid import ImageGrid
 from tso3.parameters import Rectify
@@ -25,6 +26,8 @@ Floats = NDArray[np.float64]
 
 _BOX = 5
 """Rows and columns of the square whose covariance is recorded."""
+_MOST = 2**25
+"""Pixels of a rectified image."""
 _BEYOND = 0.01
 """Part of a row or column that may be left out at the edges of the grid [pixel]."""
 
@@ -54,6 +57,11 @@ def prepare_image(exposure: Exposure, parameters: Rectify) -> RectifyPlan | None
     -------
     plan : RectifyPlan or None
         None if the exposure has no WCS that tells where its pixels are.
+
+    Raises
+    ------
+    ParameterError
+        If the pixels that are asked for are too small.
     """
     plane = _tangent(exposure)
     if plane is None:
@@ -102,6 +110,12 @@ def _grid(plane: _Plane, parameters: Rectify) -> tuple[ImageGrid, Corners]:
         start = middle * native / scale if not parameters.north_up else 0.0
         zero.append(start + max(0.0, float(np.ceil(-0.5 - np.nanmin(place) - start - _BEYOND))))
         size.append(int(np.floor(np.nanmax(place) + zero[-1] + 0.5 + 1.0 - _BEYOND)))
+    if size[0] * size[1] > _MOST:
+        raise ParameterError(
+            f"{scale * 3600.0:g} arcsec makes images of {size[0]} x {size[1]} pixels; choose"
+            f" a larger one (that of the detector is {native * 3600.0:.3g})",
+            "rectify.pixel_scale",
+        )
     rows = ((float(matrix[0, 0]), float(matrix[0, 1])), (float(matrix[1, 0]), float(matrix[1, 1])))
     grid = ImageGrid((size[1], size[0]), (zero[0], zero[1]), plane.sky, rows)
     return grid, Corners(corners[0] + zero[0], corners[1] + zero[1])

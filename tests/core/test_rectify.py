@@ -268,8 +268,10 @@ def test_every_way_through_the_pixels_gives_the_same_sums(way, slope, scale):
     np.testing.assert_allclose(found.err, err, rtol=1e-6)
 
 
-def test_many_pixels_in_one():
-    """More overlaps than there is room for at first."""
+@pytest.mark.parametrize("room", [64 * 2**20, 0])
+def test_many_pixels_in_one(room, monkeypatch):
+    """More overlaps than there is room for at first, and those of a large grid, which are counted first."""
+    monkeypatch.setattr("tso3.core.rectify._ROOM", room)
     y, x = 0.2 * np.indices((16, 31)) - 0.5
     stack = np.arange(15.0 * 30, dtype=np.float32).reshape(1, 15, 30)
     found = rectify(make_rectifier(Corners(x, y), (3, 6)), stack)

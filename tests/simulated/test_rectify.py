@@ -32,6 +32,16 @@ def test_one_product_for_each_segment_and_the_medians(result):
     ]  # fmt: skip
 
 
+def test_the_median_on_the_detector_lies_where_the_input_does(visit, result):
+    path = next(path for path in result.products["median"] if path.name.endswith("cal_median.fits"))
+    found, given = fits.getheader(path, "SCI"), fits.getheader(visit.members[0], "SCI")
+    cards = [
+        name for name in given if name.startswith(("WCSAXES", "CTYPE", "CRPIX", "CRVAL", "CDELT", "PC", "DISPAXIS"))
+    ]
+    assert len(cards) > 5
+    assert {name: found.get(name) for name in cards} == {name: given[name] for name in cards}
+
+
 def test_planes_and_headers(result):
     first, second = (fits.open(path) for path in result.products["s2dints"])
     with first, second:

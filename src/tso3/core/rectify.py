@@ -28,6 +28,7 @@ __all__ = ["Corners", "Rectified", "Rectifier", "corners_of", "make_rectifier", 
 
 Floats = NDArray[np.float64]
 
+_ROOM = 64 * 2**20
 _LAYERS = 12
 """Overlaps of an output pixel for which there is room at first."""
 
@@ -270,7 +271,7 @@ def _found(
     corners: tuple[Floats, Floats], taking: NDArray[np.bool_], shape: tuple[int, int]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     """Return how many overlaps each output pixel has, and these: pixels and areas, (row, overlap, column)."""
-    n_layers = _LAYERS
+    n_layers = _LAYERS if 8 * _LAYERS * shape[0] * shape[1] <= _ROOM else 0  # of a large grid they are counted first
     while True:
         count = np.zeros(shape, np.int32)
         index = np.zeros((shape[0], n_layers, shape[1]), np.int32)

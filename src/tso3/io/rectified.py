@@ -254,7 +254,8 @@ def _image_header(
         header["BUNIT"] = f"({unit})2" if name.startswith("VAR_") else unit
     if name == "SCI":
         for card in segment.sci.cards:
-            if not (_STRUCTURE.match(card.keyword) or _WORLD.match(card.keyword)) and card.keyword not in header:
+            gone = _STRUCTURE.match(card.keyword) or (layout is not None and _WORLD.match(card.keyword))
+            if not gone and card.keyword not in header:
                 header.append(card, end=True)
     if layout is not None and name in ("SCI", "ERR", "WHT"):
         for keyword, value, comment in layout.grid.cards():

@@ -18,7 +18,7 @@ CUTS = {
     "blocks of 7": ("default", {"block_size": 7}),
     "one block": ("default", {"block_size": 10_000}),
     "200 MiB": ("default", {"max_memory": "200MiB"}),
-    "36 MiB": ("default", {"max_memory": "36MiB"}),
+    "45 MiB": ("default", {"max_memory": "45MiB"}),
     "one thread": ("default", {"workers": 1}),
     "four threads, blocks of 1": ("default", {"workers": 4, "block_size": 1}),
     "archive, blocks of 7": ("archive", {"block_size": 7}),

@@ -109,7 +109,14 @@ def _shifts(lane: Lane, turned: bool) -> NDArray[np.float64] | None:
     if lane.found is None:
         lane.setting.progress.message(f"{lane.exposure.label}: no covariates, so rectification follows no motion")
         return None
-    x, y = (np.nan_to_num(lane.found.values[f"shift_{axis}"]) for axis in "xy")
+    x, y = (lane.found.values[f"shift_{axis}"] for axis in "xy")
+    unknown = int(np.count_nonzero(~(np.isfinite(x) & np.isfinite(y))))
+    if unknown:
+        lane.setting.progress.message(
+            f"{lane.exposure.label}: of {unknown} of {x.size} integrations the shift is not known along both axes;"
+            " rectification takes what is unknown as 0"
+        )
+    x, y = np.nan_to_num(x), np.nan_to_num(y)
     return np.stack([y, x] if turned else [x, y], axis=1)
 
 

@@ -291,3 +291,10 @@ def test_an_infinite_variance_reaches_only_what_its_pixel_overlaps():
         found = rectify(overlaps, data, (variance,)).err[0]
         np.testing.assert_array_equal(np.isinf(found), np.nan_to_num(rectify(overlaps, touched).data[0]) > 0.0)
         np.testing.assert_array_equal(np.isnan(found), overlaps.nominal == 0.0)
+
+
+def test_an_image_without_a_place_leaves_the_grid_empty():
+    nowhere = np.full((4, 5), np.nan)
+    found = rectify(make_rectifier(Corners(nowhere, nowhere), (2, 3)), np.ones((1, 3, 4), np.float32))
+    assert np.isnan(found.data).all()
+    assert (found.weight == 0.0).all()

@@ -10,6 +10,7 @@ import pytest
 from tso3.core.rectify import rectify
 from tso3.errors import ParameterError
 from tso3.parameters import Rectify
+from tso3.rectified_lane import _shifts
 from tso3.steps.rectified_frame import SpectrumPlace, _whole, shared_edges, shared_rows
 from tso3.steps.rectify import rectifier_of
 
@@ -172,3 +173,19 @@ def test_steps_that_mean_nothing(step):
 )
 def test_columns_where_the_end_of_a_box_is_cut_are_left_out(npixels, whole):
     assert np.flatnonzero(_whole(np.array(npixels, float))).tolist() == whole
+
+
+def test_unknown_shifts_are_told():
+    """An integration whose motion is unknown along an axis is not moved along it, and a line says so."""
+    said = []
+    lane = SimpleNamespace(
+        setting=SimpleNamespace(
+            parameters=SimpleNamespace(rectify=SimpleNamespace(follow_jitter=True)),
+            progress=SimpleNamespace(message=said.append),
+        ),
+        exposure=SimpleNamespace(label="visit"),
+        found=SimpleNamespace(values={"shift_x": np.array([0.1, np.nan, 0.2]), "shift_y": np.array([0.3, 0.4, 0.5])}),
+    )
+    np.testing.assert_array_equal(_shifts(lane, False), [[0.1, 0.3], [0.0, 0.4], [0.2, 0.5]])
+    assert len(said) == 1
+    assert "visit: of 1 of 3" in said[0]

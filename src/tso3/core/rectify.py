@@ -248,7 +248,8 @@ def make_rectifier(
         part, n_layers = slice(int(first[row]), int(first[row + 1])), int(count[row].max())
         index[part] = found_index[row, :n_layers].ravel()
         weight[part] = found_weight[row, :n_layers].ravel()
-    falling = bool(np.nanmedian(np.diff(x, axis=1)) < 0.0)
+    steps = np.diff(x, axis=1)
+    falling = bool(np.count_nonzero(steps < 0.0) > np.count_nonzero(steps > 0.0))
     for row in range(shape[0]):
         part = slice(int(first[row]), int(first[row + 1]))
         layers = (index[part].reshape(-1, shape[1]), weight[part].reshape(-1, shape[1]))

@@ -1,8 +1,6 @@
 """``python -m tso3``: the same as ``tso3``."""
 
-import sys
-
-from tso3.cli import main
+from tso3.cli import process
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process()

@@ -8,13 +8,13 @@ is in a module of its own, imported when the command runs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from tso3.cli.options import with_overrides, with_shared
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "process"]
 
 app = typer.Typer(
     name="tso3",
@@ -275,6 +275,13 @@ def main(arguments: list[str] | None = None) -> int:
     if code == 130:
         typer.echo("tso3: interrupted", err=True)
     return code if isinstance(code, int) else 0
+
+
+def process() -> NoReturn:
+    """Run the command line as a process of its own, and end it with its exit code; see `main`."""
+    from tso3.cli.leave import leave
+
+    leave(main())
 
 
 def _stop_on_signals() -> None:

@@ -75,7 +75,8 @@ def small_table(name: str, array: NDArray[np.void]) -> Unit:
     """Return the unit of a table that is complete from the beginning."""
     from astropy.io import fits
 
-    hdu = fits.BinTableHDU(array, name=name, ver=1)
+    hdu = fits.BinTableHDU(name=name, ver=1)
+    hdu.data = fits.FITS_rec.from_columns(fits.ColDefs(array))  # given as argument, it imports all of astropy.table
     hdu.header["EXTVER"] = (1, "extension value")
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)

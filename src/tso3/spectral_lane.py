@@ -124,6 +124,7 @@ class SpectralRecipe(Recipe):
             block = self.replaced(block)
         if self.frames is not None:
             block = soss_frames.run(self.frames, block)
+        levels = None if self.straight else extract_1d.shared_levels(self.plans, block)
         for k, (plan, curve) in enumerate(zip(self.plans, gathered.curves, strict=True)):
             if rows is None:
                 raise RuntimeError("spectra without a product to write them to")
@@ -132,7 +133,7 @@ class SpectralRecipe(Recipe):
                     curve.add(extract_rectified.spread(spectra, self.spreads[k]))
                     rows.write(self.exposure.name, spectra)
                 continue
-            extracted = extract_1d.extract(plan, block)
+            extracted = extract_1d.extract(plan, block, levels)
             spectra = extracted.spectra
             curve.add(spectra)
             if extracted.box is not None:
@@ -238,7 +239,10 @@ class SpectralLane(Lane):
             return
         removed = parameters.residual_background.background, recipe.background
         n_pairs = parameters.survey.n_pairs
-        noise = correlated_noise.measure(self.exposure, reader, self.outliers, n_pairs, self.bad_pixels, removed)
+        workers = self.setting.limits.workers
+        noise = correlated_noise.measure(
+            self.exposure, reader, self.outliers, n_pairs, self.bad_pixels, removed, workers
+        )
         if noise is None:
             return
         self.shared = noise if channels else None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tso3.core.background import (
     BackgroundFit,
     background_image,
+    column_medians,
     invert_moments,
     select_median,
     smooth_row,
@@ -93,6 +94,18 @@ def test_a_median_is_not_drawn_by_an_outlier():
     image = np.full((9, 1), 4.0)
     image[1] = 1e6
     assert background_image(image, np.ones((9, 1), bool), BackgroundFit("median"))[0, 0] == 4.0
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 9, 600])
+def test_medians_of_columns_are_those_of_numpy(n_rows):
+    rng = np.random.default_rng(n_rows)
+    values = rng.normal(size=(n_rows, 50))
+    values[rng.random(values.shape) < 0.3] = np.nan
+    values[:, 7] = np.nan
+    found = column_medians(values)
+    known = np.isfinite(values).any(axis=0)
+    np.testing.assert_array_equal(found[known], np.nanmedian(values[:, known], axis=0))
+    assert np.isnan(found[~known]).all()
 
 
 @pytest.mark.parametrize("fit", [BackgroundFit("poly", 1), BackgroundFit("median")])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tso3.core.background import BackgroundFit
 from tso3.core.box import BoxSums, box_extract, plan_box
+from tso3.core.box_levels import box_levels, widest
 from tso3.core.profile import spatial_profile
 from tso3.core.trace import Limits, aperture_weights, width_limits
 
@@ -240,3 +241,32 @@ def test_profile_of_the_image_itself_completes_it():
     np.testing.assert_allclose(sums.flux, whole.flux, rtol=2e-3)
     np.testing.assert_allclose(np.delete(sums.flux, 7, axis=1), np.delete(whole.flux, 7, axis=1), rtol=1e-6)
     np.testing.assert_allclose(found.spectrum, whole.flux[0], rtol=2e-3)
+
+
+def test_medians_that_boxes_share_change_no_bit():
+    data, variances = scene(n_int=5, bad=0.1)
+    data[0, :6, 9] = data[0, 18:, 9] = np.nan  # a column without background
+    fit = BackgroundFit("median")
+    narrow = np.where(np.abs(ROWS - 12) < 3, APERTURE, 0.0)
+    plans = [
+        plan_box(w, REGION, fit, LIGHT, k < 2, span=(3 * k, 40 - 5 * k))
+        for k, w in enumerate([APERTURE, narrow, narrow])
+    ]
+    base = widest(plans)
+    assert base is plans[0]
+    levels = box_levels(base, data, *variances)
+    for each in plans:
+        assert_equal(box_extract(each, data, *variances, levels), box_extract(each, data, *variances))
+    for i in range(5):
+        one = box_levels(base, data[i : i + 1], *(v[i : i + 1] for v in variances))
+        np.testing.assert_array_equal(one.sums[:, 0], levels.sums[:, i])
+
+
+def test_only_medians_of_the_same_pixels_are_shared():
+    fit, other = BackgroundFit("median"), REGION.copy()
+    other[3, 20] = False
+    whole = plan_box(APERTURE, REGION, fit)
+    assert widest([whole, plan_box(APERTURE, other, fit)]) is None
+    assert widest([whole, plan_box(APERTURE, REGION, FITS[1])]) is None
+    assert widest([plan_box(APERTURE, REGION, BackgroundFit("median", 0, 5))] * 2) is None
+    assert widest([plan_box(APERTURE, REGION, fit, span=s) for s in ((0, 30), (5, 40))]) is None

@@ -45,6 +45,7 @@ __all__ = [
     "Planes",
     "Quantity",
     "Work",
+    "find_medians",
     "finish",
     "fit_medians",
     "fit_polynomials",
@@ -126,7 +127,8 @@ class Work(NamedTuple):
     ``total`` (12) holds the running sums, by `Quantity`; ``powers`` and ``values`` (m) the sums of good aperture
     weights and of background pixels times powers of the ordinate; ``weights`` (m) the polynomial that gives the weight
     of a background pixel in the aperture sum of the background; ``inverse`` (m * m) the inverse normal matrices;
-    ``bad`` how many background pixels of a column are bad, ``determined`` whether its background is. ``level``
+    ``bad`` how many background pixels of a column are bad (of a median, which ``values`` holds: how many are good),
+    ``determined`` whether its background is. ``level``
     (n_rows, ..) is 1 where a pixel takes part in the fit. ``row`` is a row of numbers, ``zero`` stands for an absent
     plane. ``sample`` (TILE, n_rows) and ``n_sample`` (TILE) collect the pixels of medians; the last four invert one
     normal matrix.
@@ -224,7 +226,8 @@ def sum_background(
         flat = stretch(planes[3], i, row, first, n, work.zero)
         level, region = work.level[r, lo : lo + n], plan.background[r, a:b]
         mark_level(level, region, data, poisson, rnoise, flat)
-        add_lost(work.bad[lo : lo + n], region, region, level)
+        if plan.kind == KIND_POLY:
+            add_lost(work.bad[lo : lo + n], region, region, level)
         if size == 1:
             add_kept(part(total, 5, lo, n), level, poisson)
             add_kept(part(total, 6, lo, n), level, rnoise)
@@ -285,18 +288,28 @@ def fit_polynomials(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
 
 
 @inner
+def find_medians(plan: BoxPlan, n: int, work: Work) -> None:
+    """Write the median of the background pixels of n columns to ``work.values``, and their number to ``work.bad``."""
+    for x in range(n):
+        n_level = work.n_sample[x] + 0.0
+        if plan.smoothing > 1:  # a smoothed image has values at bad pixels too
+            n_level = 0.0
+            for r in range(plan.rows.size):
+                n_level += work.level[r, x]
+        work.bad[x] = n_level
+        work.values[x] = select_median(work.sample[x], work.n_sample[x]) if work.n_sample[x] > 0 else np.nan
+
+
+@inner
 def fit_medians(plan: BoxPlan, x0: int, x1: int, work: Work) -> None:
     """Write the median background of every column, and the weight of its pixels."""
     npixels = part(work.total, NPIXELS, 0, x1 - x0)
     for x in range(x1 - x0):
-        n_level = 0.0
-        for r in range(plan.rows.size):
-            n_level += work.level[r, x]
+        n_level = work.bad[x]
         nominal = npixels[x] if plan.complete else plan.npixels[x0 + x]
         work.weights[x] = MEDIAN_NOISE * nominal / n_level if n_level > 0.0 else 0.0
-        work.determined[x] = work.n_sample[x] > 0
-        middle = select_median(work.sample[x], work.n_sample[x])
-        work.total[BACKGROUND * TILE + x] = middle * npixels[x] if work.determined[x] else 0.0
+        work.determined[x] = work.values[x] == work.values[x]
+        work.total[BACKGROUND * TILE + x] = work.values[x] * npixels[x] if work.determined[x] else 0.0
 
 
 @inner

@@ -28,6 +28,7 @@ from tso3.core._box_tile import (
     TILE,
     BoxPlan,
     Planes,
+    find_medians,
     finish,
     fit_medians,
     fit_polynomials,
@@ -38,6 +39,7 @@ from tso3.core._box_tile import (
 )
 from tso3.core._planes import flatten
 from tso3.core.background import BackgroundFit, invert_moments, smooth_row, unit_ordinate
+from tso3.core.box_levels import BoxLevels, no_levels, take_levels
 
 __all__ = ["BoxPlan", "BoxSums", "background_weights", "box_extract", "plan_box", "smooth_background", "with_weights"]
 
@@ -286,6 +288,7 @@ def box_extract(
     var_poisson: NDArray[np.float32] | None = None,
     var_rnoise: NDArray[np.float32] | None = None,
     var_flat: NDArray[np.float32] | None = None,
+    levels: BoxLevels | None = None,
 ) -> BoxSums:
     """
     Return the spectra of a stack of integrations.
@@ -299,6 +302,8 @@ def box_extract(
         Not modified.
     var_poisson, var_rnoise, var_flat : ndarray of float32, shape (n_int, n_rows, n_wave), optional
         Variance components, unit of ``data`` squared; None counts as zero.
+    levels : BoxLevels, optional
+        Medians of the background, from `tso3.core.box_levels.box_levels` and the same stack; by default they are found.
 
     Returns
     -------
@@ -326,7 +331,8 @@ def box_extract(
     first, second, third, fourth = (flatten(stack, np.float32) for stack in stacks)
     out = np.empty((N_QUANTITIES, data.shape[0], plan.npixels.size))
     if data.size:
-        _extract(plan, (first, second, third, fourth), data.shape[2], out)
+        known = no_levels() if levels is None else levels
+        _extract(plan, (first, second, third, fourth), data.shape[2], known, out)
     return BoxSums(*out)
 
 
@@ -353,7 +359,7 @@ def smooth_background(plan: BoxPlan, planes: Planes, i: int, n_columns: int, smo
 
 
 @njit(cache=True, nogil=True)
-def _extract(plan: BoxPlan, planes: Planes, n_columns: int, out: NDArray[np.float64]) -> None:
+def _extract(plan: BoxPlan, planes: Planes, n_columns: int, levels: BoxLevels, out: NDArray[np.float64]) -> None:
     """Fill `out` (quantity, integration, wavelength)."""
     n_rows, n_wave = plan.aperture.shape
     work = make_work(n_rows, plan.powers.shape[0], plan.kind)
@@ -365,10 +371,15 @@ def _extract(plan: BoxPlan, planes: Planes, n_columns: int, out: NDArray[np.floa
             x1 = min(x0 + TILE, n_wave)
             sum_aperture(plan, planes, i, x0, x1, work)
             if plan.kind != KIND_NONE:
-                sum_background(plan, planes, i, x0, x1, smooth, work)
+                if levels.sums.size:
+                    take_levels(levels, i, plan.start + x0, x1 - x0, work)
+                else:
+                    sum_background(plan, planes, i, x0, x1, smooth, work)
                 if plan.kind == KIND_POLY:
                     fit_polynomials(plan, x0, x1, work)
                 else:
+                    if not levels.sums.size:
+                        find_medians(plan, x1 - x0, work)
                     fit_medians(plan, x0, x1, work)
                 sum_noise(plan, planes, i, x0, x1, work)
             finish(plan, x1 - x0, work)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.background import column_medians
+
 __all__ = ["light_trace"]
 
 _PASSES = 3
@@ -52,9 +54,7 @@ def light_trace(image: NDArray[np.floating], half_width: float, degree: int = 2)
     """
     values = np.asarray(image, dtype=np.float64)
     values = np.where(np.isfinite(values), values, np.nan)
-    known = np.isfinite(values).any(axis=0)
-    level = np.zeros(values.shape[1])
-    level[known] = np.nanmedian(values[:, known], axis=0)
+    level = np.nan_to_num(column_medians(values))
     light = np.nan_to_num(np.clip(values - level, 0.0, None))
     rows = np.arange(float(values.shape[0]))[:, np.newaxis]
     trace = np.full(values.shape[1], float(np.argmax(light.sum(axis=1))))

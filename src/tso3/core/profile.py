@@ -78,6 +78,16 @@ def spatial_profile(
     >>> result.profile[:, 1].round(6), result.spectrum.round(6)
     (array([0.2, 0.6, 0.2]), array([ 50., 100., 150.]))
     """
+    rows = np.flatnonzero((aperture > 0.0).any(axis=1))
+    used = slice(int(rows[0]), int(rows[-1]) + 1) if rows.size else slice(0, 1)
+    part = _profile(image[used], aperture[used], tolerance)
+    profile = np.where(np.isfinite(part.profile).all(axis=0), np.zeros(image.shape), np.nan)
+    profile[used] = part.profile
+    return SpatialProfile(profile, part.spectrum, part.half_width)
+
+
+def _profile(image: NDArray[np.floating], aperture: NDArray[np.float64], tolerance: float) -> SpatialProfile:
+    """Return `spatial_profile` of the rows that hold the aperture."""
     inside = aperture > 0.0
     filled, light = _fill(np.where(inside, image, 0.0), aperture, inside)
     profile = np.full(image.shape, np.nan)
@@ -89,6 +99,8 @@ def spatial_profile(
         quiet = known & (chosen < 0) & (_noise(candidate, inside, 2 * half_width + 1) <= tolerance)
         profile[:, quiet], chosen[quiet] = candidate[:, quiet], half_width
         coarsest = np.where(known, candidate, coarsest)
+        if (chosen >= 0).all():
+            break
     rest = (chosen < 0) & np.isfinite(coarsest).all(axis=0)
     profile[:, rest], chosen[rest] = coarsest[:, rest], _HALF_WIDTHS[-1]
     chosen[chosen < 0] = 0
@@ -146,6 +158,8 @@ def _fill(
     for half_width in _HALF_WIDTHS[1:]:
         candidate = _normalised(source, light, aperture, half_width)
         guess = np.where(np.isnan(guess), candidate, guess)
+        if not np.isnan(guess).any():
+            break
     light = _complete(image, aperture, guess)
     filled = np.where(bad, light * guess, filled)
     unknown = ~np.isfinite(light)

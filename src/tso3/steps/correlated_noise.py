@@ -7,7 +7,7 @@ many of them. It is measured once, in differences of neighbouring integrations l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,11 @@ from tso3.core.correlated import (
     sum_weights,
 )
 from tso3.core.lines import make_lines
-from tso3.core.template import subtract_terms
+from tso3.core.template import Template, subtract_terms
 from tso3.core.weighted import GroupWeights
 from tso3.io.convert import valid_frames
 from tso3.steps.extraction_plan import Extract1DPlan
-from tso3.steps.outlier_detection import OutlierPlan, TemplateJudge
+from tso3.steps.outlier_detection import OutlierPlan
 from tso3.steps.residual_background import BackgroundPlan, is_sought, light_of, line_numbers, units_along
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def measure(
     n_pairs: int,
     bad_pixels: NDArray[np.bool_] | None = None,
     removed: tuple[str, BackgroundPlan | None] = ("", None),
+    workers: int = 1,
 ) -> CorrelatedNoise | None:
     """
     Return what is common to the lines of an exposure.
@@ -192,6 +193,8 @@ def measure(
         Pixels that the user calls bad.
     removed : (str, BackgroundPlan or None), optional
         Kind of the levels that are removed, and how.
+    workers : int, optional
+        Threads.
 
     Returns
     -------
@@ -212,31 +215,33 @@ def measure(
     lines = {kind: make_lines(line_numbers(exposure, kind), unit, noise, dark) for kind in _KINDS}
     n = min(n_pairs, exposure.n_int - 1, max(_FEWEST_PAIRS, _PIXELS // (exposure.ny * exposure.nx)))
     first = np.unique(np.linspace(0, exposure.n_int - 2, n).astype(np.int64))
-    tallies: dict[str, list[Tally]] = {kind: [] for kind in _KINDS}
-    for frame in _differences(reader, judge, first):
-        for kind, each in lines.items():
-            if (tally := line_tally(each, frame)) is not None:
-                tallies[kind].append(tally)
-    found = {kind: line_noise(each) for kind, each in tallies.items()}
+    coefficients = judge.coefficients.copy()
+    coefficients[:, [is_sought(name) for name in judge.template.names]] = 0.0
+
+    def tally(i: int) -> list[Tally | None]:
+        frame = _difference(reader, judge.template, coefficients, i)
+        return [line_tally(each, frame) for each in lines.values()]
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="tso3") as pool:
+        tallies = list(pool.map(tally, first.tolist()))
+    found = {
+        kind: line_noise([each for each in of_pairs if each is not None])
+        for kind, of_pairs in zip(lines, zip(*tallies, strict=True), strict=True)
+    }
     numbers = {kind: each.line for kind, each in lines.items()}
     return CorrelatedNoise(numbers, lines["row"].unit, found, judge.template.noise, removed[1], removed[0])
 
 
-def _differences(reader: Reader, judge: TemplateJudge, first: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
-    """Yield what the template leaves of pairs of integrations, as differences with the noise of one integration."""
+def _difference(reader: Reader, template: Template, coefficients: NDArray[np.float64], i: int) -> NDArray[np.float32]:
+    """Return what the template leaves of the difference of two neighbours, with the noise of one integration."""
     exposure = reader.exposure
     top_bit = exposure.segments[0].planes["DQ"].top_bit
-    coefficients = judge.coefficients.copy()
-    coefficients[:, [is_sought(name) for name in judge.template.names]] = 0.0
-    frame = np.empty((2, 1, exposure.ny, exposure.nx), np.float32)
-    err = np.empty((1, exposure.ny, exposure.nx), np.float32)
-    for i in first:
-        for k in range(2):
-            raw = reader.read(int(i) + k, int(i) + k + 1, _PLANES)
-            valid_frames(raw, frame[k], err, top_bit=top_bit)
-        difference = frame[1] - frame[0]
-        subtract_terms(judge.template.images, coefficients[i + 1 : i + 2] - coefficients[i : i + 1], difference)
-        yield difference[0] * np.float32(np.sqrt(0.5))
+    frame = np.empty((2, exposure.ny, exposure.nx), np.float32)
+    err = np.empty(frame.shape, np.float32)
+    valid_frames(reader.read(i, i + 2, _PLANES), frame, err, top_bit=top_bit)
+    difference = frame[1:] - frame[:1]
+    subtract_terms(template.images, coefficients[i + 1 : i + 2] - coefficients[i : i + 1], difference)
+    return difference[0] * np.float32(np.sqrt(0.5))
 
 
 def spectral_weights(

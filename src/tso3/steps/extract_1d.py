@@ -7,7 +7,7 @@ correction are made once per exposure (`prepare`); then every block is one call 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tso3.core.apcorr import aperture_correction
 from tso3.core.block import Block
 from tso3.core.box import BoxPlan, BoxSums, box_extract
+from tso3.core.box_levels import BoxLevels, box_levels, widest
 from tso3.core.edge_light import restored
 from tso3.core.moving import recompleted
 from tso3.core.optimal import optimal_extract
@@ -23,7 +24,7 @@ from tso3.core.spectra import Spectra
 from tso3.io.dqflags import pixel_flags
 from tso3.steps.extraction_plan import Extract1DPlan, prepare
 
-__all__ = ["Extract1DPlan", "Extracted", "extract", "prepare", "run", "with_first_integrations"]
+__all__ = ["Extract1DPlan", "Extracted", "extract", "prepare", "run", "shared_levels", "with_first_integrations"]
 
 Planes = tuple[NDArray[np.float32] | None, ...]
 
@@ -98,7 +99,31 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
     return extract(plan, block).spectra
 
 
-def extract(plan: Extract1DPlan, block: Block) -> Extracted:
+def shared_levels(plans: Sequence[Extract1DPlan], block: Block) -> BoxLevels | None:
+    """
+    Return the medians of the background of a block, where several spectra take them from the same pixels.
+
+    Parameters
+    ----------
+    plans : sequence of Extract1DPlan
+        Of all spectra of the exposure.
+    block : Block
+        As of `run`.
+
+    Returns
+    -------
+    levels : BoxLevels or None
+        For `extract`; None where each spectrum looks at the pixels by itself.
+    """
+    if any(plan.turned or plan.optimal is not None for plan in plans):
+        return None
+    base = widest([plan.box for plan in plans])
+    if base is None:
+        return None
+    return box_levels(base, block.data, block.var_poisson, block.var_rnoise, block.var_flat)
+
+
+def extract(plan: Extract1DPlan, block: Block, levels: BoxLevels | None = None) -> Extracted:
     """
     Return the spectra of a block, beside optimal ones also those of the box.
 
@@ -108,6 +133,8 @@ def extract(plan: Extract1DPlan, block: Block) -> Extracted:
         Of its exposure.
     block : Block
         As of `run`.
+    levels : BoxLevels, optional
+        What `shared_levels` says of the background of this block.
 
     Returns
     -------
@@ -115,7 +142,7 @@ def extract(plan: Extract1DPlan, block: Block) -> Extracted:
     """
     box, planes = _planes(plan, block, block.n_int)
     if plan.optimal is None:
-        return Extracted(_spectra(plan, block, _completed(plan, box, planes, block.start)), None)
+        return Extracted(_spectra(plan, block, _completed(plan, box, planes, block.start, levels)), None)
     data = _marked(plan, block, box, planes)
     planes = (data, *planes[1:])
     weights = plan.optimal.weights._replace(rows=box.rows)
@@ -227,16 +254,18 @@ def _planes(plan: Extract1DPlan, block: Block, n_int: int) -> tuple[BoxPlan, Pla
     return box, tuple(None if p is None else p[:n_int] for p in planes)
 
 
-def _summed(box: BoxPlan, planes: Planes) -> BoxSums:
+def _summed(box: BoxPlan, planes: Planes, levels: BoxLevels | None = None) -> BoxSums:
     """Return the sums over the aperture."""
     data, var_poisson, var_rnoise, var_flat = planes
     assert data is not None
-    return box_extract(box, data, var_poisson, var_rnoise, var_flat)
+    return box_extract(box, data, var_poisson, var_rnoise, var_flat, levels)
 
 
-def _completed(plan: Extract1DPlan, box: BoxPlan, planes: Planes, start: int) -> BoxSums:
+def _completed(
+    plan: Extract1DPlan, box: BoxPlan, planes: Planes, start: int, levels: BoxLevels | None = None
+) -> BoxSums:
     """Return the sums over the aperture; missing pixels are completed from the profile of each integration."""
-    sums = _summed(box, planes)
+    sums = _summed(box, planes, levels)
     if plan.moving is None or not box.complete:
         return sums
     return recompleted(box, sums, plan.moving, start, planes)

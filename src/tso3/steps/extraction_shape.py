@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core.background import background_image
+from tso3.core.background import BackgroundFit, background_image
 from tso3.core.box import BoxPlan
 from tso3.core.edge_light import EdgeLight, edge_light
 from tso3.core.learning import sample_median
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
     from tso3.io.reader import Reader
 
-__all__ = ["Knowledge", "Steady", "Variances", "check", "edges", "moving", "optimal", "read_variances", "steady"]
+__all__ = ["Knowledge", "Steady", "SteadyShapes", "Variances", "check", "edges", "moving", "optimal", "read_variances"]
 
 ShapeOf = Callable[[ExtractionSetup, ExposureModel, bool], "Steady"]
 
@@ -65,14 +65,14 @@ class Knowledge:
     across : tuple of ndarray, shape (n_int,), or None
         Motion of the star across dispersion, and its error [pixel].
     shape_of : callable
-        Gives what each spectrum looks like, by default `steady`.
+        Gives what each spectrum looks like, by default `SteadyShapes`.
     """
 
     model: ExposureModel | None
     judge: TemplateJudge | None = None
     variances: Variances | None = None
     across: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-    shape_of: ShapeOf = field(default_factory=lambda: steady)
+    shape_of: ShapeOf = field(default_factory=lambda: SteadyShapes())
 
 
 def check(exposure: Exposure, parameters: Extract1D, model: ExposureModel | None) -> None:
@@ -184,27 +184,40 @@ class Steady:
         return self.profile.profile * self.profile.spectrum
 
 
-def steady(setup: ExtractionSetup, model: ExposureModel, turned: bool) -> Steady:
-    """
-    Return what a spectrum looks like in the reference image.
+class SteadyShapes:
+    """What spectra of one exposure look like in its reference image; a background that several share is made once."""
 
-    Parameters
-    ----------
-    setup : ExtractionSetup
-        Where the spectrum is.
-    model : ExposureModel
-        From the survey.
-    turned : bool
-        True if dispersion runs along y.
+    def __init__(self) -> None:
+        self._last: tuple[NDArray[np.bool_], BackgroundFit, NDArray[np.float64]] | None = None
 
-    Returns
-    -------
-    steady : Steady
-    """
-    reference = model.reference.T if turned else model.reference
-    background = None if setup.region is None else background_image(reference, setup.region, setup.fit)
-    net = reference if background is None else reference - background
-    return Steady(reference, background, spatial_profile(net, setup.aperture), turned, len(model.sample))
+    def __call__(self, setup: ExtractionSetup, model: ExposureModel, turned: bool) -> Steady:
+        """
+        Return what a spectrum looks like in the reference image.
+
+        Parameters
+        ----------
+        setup : ExtractionSetup
+            Where the spectrum is.
+        model : ExposureModel
+            From the survey; the same in all calls.
+        turned : bool
+            True if dispersion runs along y; the same in all calls.
+
+        Returns
+        -------
+        steady : Steady
+        """
+        reference = model.reference.T if turned else model.reference
+        background = None if setup.region is None else self._background(reference, setup.region, setup.fit)
+        net = reference if background is None else reference - background
+        return Steady(reference, background, spatial_profile(net, setup.aperture), turned, len(model.sample))
+
+    def _background(
+        self, reference: NDArray[np.float64], region: NDArray[np.bool_], fit: BackgroundFit
+    ) -> NDArray[np.float64]:
+        if self._last is None or self._last[0] is not region or self._last[1] != fit:
+            self._last = region, fit, background_image(reference, region, fit)
+        return self._last[2]
 
 
 def moving(known: Knowledge, box: BoxPlan, shape: Steady) -> MovingProfile | None:

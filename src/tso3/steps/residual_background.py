@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.background import column_medians
 from tso3.core.lines import LineLevels, Lines, line_levels, make_lines
 from tso3.core.template import Template, subtract_terms
 from tso3.errors import ParameterError
@@ -218,10 +219,8 @@ def units_along(exposure: Exposure, reader: Reader) -> NDArray[np.float32]:
     frames = [reader.native(reader.read(int(i), int(i) + 1, ("VAR_RNOISE",))["VAR_RNOISE"])[0] for i in chosen]
     variance = np.where(np.isfinite(frames), frames, np.nan).astype(np.float64)
     across = variance.reshape(-1, shape[1]) if axis == 1 else variance.transpose(0, 2, 1).reshape(-1, shape[0])
-    known = np.isfinite(across).any(axis=0)
-    along = np.full(across.shape[1], np.nan)
-    along[known] = np.sqrt(np.nanmedian(across[:, known], axis=0))
-    along = along / np.nanmedian(along) if known.any() else np.ones_like(along)
+    along = np.sqrt(column_medians(across))
+    along = along / np.nanmedian(along) if np.isfinite(along).any() else np.ones_like(along)
     return np.broadcast_to(along if axis == 1 else along[:, None], shape).astype(np.float32)
 
 

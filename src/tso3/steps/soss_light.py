@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.background import column_medians
 from tso3.core.soss_trace import column_centroids, is_isolated, joint_shifts, mean_profile, smooth_shift
 
 __all__ = ["on_soss_light"]
@@ -104,5 +105,5 @@ def _level(traces: Sequence[Floats], image: NDArray[np.floating]) -> Floats:
     away = np.all([~(np.abs(rows - line) <= _CLEAR) for line in traces], axis=0) & np.isfinite(image)
     level = np.full(image.shape[1], np.median(image[away]) if away.any() else 0.0)
     enough = away.sum(axis=0) >= 10
-    level[enough] = np.nanmedian(np.where(away, image, np.nan)[:, enough], axis=0)
+    level[enough] = column_medians(np.where(away, image, np.nan)[:, enough])
     return level

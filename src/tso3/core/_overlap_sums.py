@@ -12,131 +12,144 @@ __all__ = ["add_overlaps"]
 
 Floats = NDArray[np.float64]
 Stacks = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+Stack4 = tuple[Plane, Plane, Plane, Plane]
 
 _TILE = 256
-_GROUP = 8
-_SHORT = 48
-"""Where runs of neighbouring pixels are shorter, pixels are collected one by one."""
+_GROUP = 16
+_LONG = 64
+"""Mean length of runs from which vectors pay."""
+_GAP = 8
+"""So many columns without overlap do not end a run."""
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
 @njit(cache=True, nogil=True)
 def add_overlaps(
     overlaps: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]],
-    planes: tuple[Plane, Plane, Plane, Plane],
-    way: tuple[int, int, bool, bool],
+    planes: Stack4,
+    falling: bool,
     outputs: NDArray[np.int64],
     out: NDArray[np.float32],
 ) -> None:
     """
     Fill ``out``: data, error, weight, and the variances that ``outputs`` gives a place.
 
-    ``way`` is the size of an image, ``falling`` and ``turned``. Where falling, the columns of a tile are worked on from
-    right to left, so that they read rising pixels; where turned, the axes of a few images are exchanged first.
+    Output pixels are worked on in tiles of a row, each for several integrations, so that its overlaps stay in the
+    cache. Where ``falling``, the columns of a tile are taken from right to left: they read rising pixels then. Long
+    runs of neighbouring pixels are added in vectors; where there are none, overlaps are added pixel by pixel. The
+    sums are the same, in the same order.
     """
     first, index, weight, value = overlaps
-    ny, nx, falling, turned = way
     n_int, n_rows, n_columns = out.shape[1:]
-    total, work = np.empty((5, _TILE)), np.empty((5, _TILE), np.float32)
     most = 0
     for r in range(n_rows):
         most = max(most, (first[r + 1] - first[r]) // n_columns)
-    runs, n_runs = np.empty((most, _TILE + 1), np.int64), np.empty(most, np.int64)
+    total, good = np.empty((5, _TILE)), np.empty(_TILE, np.float32)
+    runs, n_runs = np.empty((most, 2 * _TILE), np.int64), np.empty(most, np.int64)
     pixel = np.empty((most, _TILE), np.int32)
     areas, factors = np.empty((most, _TILE), np.float32), np.empty((most, _TILE), np.float32)
-    room = np.empty((4, _GROUP * ny * nx if turned else 0), np.float32)
-    for i0 in range(0, n_int, _GROUP):  # few at a time: their rows stay in the cache
-        n_group = min(_GROUP, n_int - i0)
-        if turned:
-            _turn(planes, (i0, n_group, ny, nx), room)
+    begin, which = np.empty(_TILE + 1, np.uint64), np.empty(most * _TILE + 1, np.uint32)
+    shares = np.empty((3, most * _TILE + 1))
+    for i0 in range(0, n_int, _GROUP):
         for r in range(n_rows):
             n_layers = (first[r + 1] - first[r]) // n_columns
             for x0 in range(0, n_columns, _TILE):
                 n = min(_TILE, n_columns - x0)
+                covered, ends = 0, 0
                 for layer in range(n_layers):
                     at = first[r] + layer * n_columns + x0
                     _take(index[at : at + n], falling, pixel[layer])
                     _take(weight[at : at + n], falling, areas[layer])
                     _take(value[at : at + n], falling, factors[layer])
-                    n_runs[layer] = _runs(pixel[layer, :n], runs[layer])
-                for i in range(i0, i0 + n_group):
-                    total[:] = 0.0
-                    if turned:
-                        start = (i - i0) * ny * nx
-                        flats, starts = (room[0], room[1], room[2], room[3]), (start, start, start, start)
+                    n_runs[layer] = _runs(pixel[layer, :n], areas[layer], runs[layer])
+                    ends += n_runs[layer]
+                    for k in range(n_runs[layer]):
+                        covered += runs[layer, 2 * k + 1]
+                layers = (pixel[:n_layers], areas[:n_layers], factors[:n_layers])
+                long = covered >= _LONG * ends
+                if not long:
+                    _collect(layers, n, begin, which, shares)
+                for i in range(i0, min(i0 + _GROUP, n_int)):
+                    if long:
+                        total[:] = 0.0
+                        _add_layers(layers, (runs, n_runs), planes, i, good, total)
                     else:
-                        flats = (planes[0].flat, planes[1].flat, planes[2].flat, planes[3].flat)
-                        starts = (
-                            i * planes[0].step_int,
-                            i * planes[1].step_int,
-                            i * planes[2].step_int,
-                            i * planes[3].step_int,
-                        )
-                    _add_layers((pixel, areas, factors), (runs, n_runs, n_layers, n), (flats, starts), work, total)
+                        _add_pixels((begin, which, shares), planes, i, n, total)
                     if falling:
                         _reverse(total, n)
                     _finish(total, outputs, out, (i, r, x0, n))
 
 
 @njit(cache=True, nogil=True)
-def _turn(
-    planes: tuple[Plane, Plane, Plane, Plane], group: tuple[int, int, int, int], room: NDArray[np.float32]
+def _collect(
+    layers: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]],
+    n: int,
+    begin: NDArray[np.uint64],
+    which: NDArray[np.uint32],
+    shares: Floats,
 ) -> None:
-    """Exchange the axes of some images: first, how many, and their size."""
-    i0, n_group, ny, nx = group
-    for k in range(4):
-        for i in range(n_group):
-            source = planes[k].flat[(i0 + i) * planes[k].step_int :]
-            target = room[k, i * ny * nx :]
-            for y in range(ny):
-                for x in range(nx):
-                    target[x * ny + y] = source[y * nx + x]
+    """Put the overlaps of n output pixels one after the other, those of a pixel together: areas, factors, squares."""
+    pixel, areas, factors = layers
+    k = 0
+    for j in range(n):
+        begin[j] = k
+        for layer in range(pixel.shape[0]):
+            which[k], shares[0, k], shares[1, k] = pixel[layer, j], areas[layer, j], factors[layer, j]
+            k += 1 if areas[layer, j] > _ZERO else 0
+    begin[n] = k
+    for m in range(k):
+        shares[2, m] = shares[1, m] * shares[1, m]
+
+
+@njit(cache=True, nogil=True)
+def _add_pixels(
+    overlaps: tuple[NDArray[np.uint64], NDArray[np.uint32], Floats], planes: Stack4, i: int, n: int, total: Floats
+) -> None:
+    """Sum the overlaps of n output pixels in one integration: weights, values, and three variances."""
+    begin, which, shares = overlaps
+    data, first, second, third = planes[0].flat, planes[1].flat, planes[2].flat, planes[3].flat
+    d, f = np.uint64(i * planes[0].step_int), np.uint64(i * planes[1].step_int)
+    s, t = np.uint64(i * planes[2].step_int), np.uint64(i * planes[3].step_int)
+    for j in range(n):
+        weight, sum_of, poisson, rnoise, flat = 0.0, 0.0, 0.0, 0.0, 0.0
+        for k in range(begin[j], begin[j + 1]):
+            at = np.uint64(which[k])
+            x, a, b, c = data[d + at], first[f + at], second[s + at], third[t + at]
+            noise = a + b + c
+            if (x - x == _ZERO) & (noise == noise):
+                square = shares[2, k]
+                weight += shares[0, k]
+                sum_of += shares[1, k] * x
+                poisson += square * a
+                rnoise += square * b
+                flat += square * c
+        total[0, j], total[1, j], total[2, j], total[3, j], total[4, j] = weight, sum_of, poisson, rnoise, flat
 
 
 @njit(cache=True, nogil=True)
 def _add_layers(
     layers: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]],
-    spans: tuple[NDArray[np.int64], NDArray[np.int64], int, int],
-    source: tuple[Stacks, tuple[int, int, int, int]],
-    work: NDArray[np.float32],
+    spans: tuple[NDArray[np.int64], NDArray[np.int64]],
+    planes: Stack4,
+    i: int,
+    good: NDArray[np.float32],
     total: Floats,
 ) -> None:
-    """
-    Add all overlaps of a tile of n columns for one integration: weights, values, and three variances.
-
-    Runs of neighbouring pixels are read where they are; the pixels of a layer of short runs are collected first.
-    """
+    """Add all overlaps of a tile for one integration, run by run, to what `_add_pixels` fills."""
     pixel, areas, factors = layers
-    runs, n_runs, n_layers, n = spans
-    stacks, starts = source
-    collected = (work[1], work[2], work[3], work[4])
-    zero, all_of = np.uint64(0), np.uint64(n)
-    for layer in range(n_layers):
-        weights = (areas[layer], factors[layer])
-        if n_runs[layer] * _SHORT > n:
-            for k in range(4):
-                _collect(stacks[k], starts[k], pixel[layer], n, work[1 + k])
-            _add_run(weights, (zero, all_of), collected, (zero, zero, zero, zero), work[0], total)
-            continue
+    runs, n_runs = spans
+    stacks = (planes[0].flat, planes[1].flat, planes[2].flat, planes[3].flat)
+    for layer in range(pixel.shape[0]):
         for k in range(n_runs[layer]):
-            a = runs[layer, k]
+            a, n = runs[layer, 2 * k], runs[layer, 2 * k + 1]
             p = np.int64(pixel[layer, a])
             places = (
-                np.uint64(starts[0] + p),
-                np.uint64(starts[1] + p),
-                np.uint64(starts[2] + p),
-                np.uint64(starts[3] + p),
+                np.uint64(i * planes[0].step_int + p),
+                np.uint64(i * planes[1].step_int + p),
+                np.uint64(i * planes[2].step_int + p),
+                np.uint64(i * planes[3].step_int + p),
             )
-            _add_run(weights, (np.uint64(a), np.uint64(runs[layer, k + 1] - a)), stacks, places, work[0], total)
-
-
-@njit(cache=True, nogil=True)
-def _collect(
-    stack: NDArray[np.float32], start: int, pixel: NDArray[np.int32], n: int, target: NDArray[np.float32]
-) -> None:
-    """Copy pixels of one image that lie here and there."""
-    for j in range(n):
-        target[j] = stack[np.uint64(start + pixel[j])]
+            _add_run((areas[layer], factors[layer]), (np.uint64(a), np.uint64(n)), stacks, places, good, total)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -210,16 +223,23 @@ def _reverse(total: Floats, n: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _runs(index: NDArray[np.int32], runs: NDArray[np.int64]) -> int:
-    """Find the runs of neighbouring input pixels; return how many."""
-    n = 0
-    runs[0] = 0
-    for j in range(1, index.size):
-        if index[j] != index[j - 1] + 1:
+def _runs(index: NDArray[np.int32], areas: NDArray[np.float32], runs: NDArray[np.int64]) -> int:
+    """Find the runs of neighbouring input pixels that overlap, by first column and length; return how many."""
+    n, begin, last = 0, -1, -1
+    for j in range(index.size):
+        if areas[j] == _ZERO:
+            continue
+        if begin >= 0 and j - last <= _GAP and index[j] - index[last] == j - last:
+            last = j
+            continue
+        if begin >= 0:
+            runs[2 * n], runs[2 * n + 1] = begin, last + 1 - begin
             n += 1
-            runs[n] = j
-    runs[n + 1] = index.size
-    return n + 1
+        begin = last = j
+    if begin >= 0:
+        runs[2 * n], runs[2 * n + 1] = begin, last + 1 - begin
+        n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)

@@ -75,8 +75,6 @@ class Rectifier:
         Weight without bad pixels.
     falling : bool
         Whether columns further to the right read pixels further to the left, as where wavelengths fall along rows.
-    turned : bool
-        Whether they read pixels further up or down instead.
     """
 
     shape: tuple[int, int]
@@ -87,7 +85,6 @@ class Rectifier:
     value: NDArray[np.float32]
     nominal: NDArray[np.float32]
     falling: bool
-    turned: bool
 
     @property
     def nbytes(self) -> int:
@@ -205,6 +202,7 @@ def make_rectifier(
     widths: NDArray[np.floating] | None = None,
     *,
     turned: bool = False,
+    inside: tuple[int, int] | None = None,
 ) -> Rectifier:
     """
     Return the overlaps of the pixels of an image with those of a grid.
@@ -223,6 +221,8 @@ def make_rectifier(
         With ``density``: factor by which the mean in each column is multiplied; 1 by default.
     turned : bool, optional
         True if the images that are rectified have the axes of ``corners`` exchanged.
+    inside : (int, int), optional
+        Where the pixels are only some rows of the images: the first of them, and how many rows the images have.
 
     Returns
     -------
@@ -263,9 +263,11 @@ def make_rectifier(
     nominal = np.zeros(shape, np.float32)
     for row in range(shape[0]):
         nominal[row] = weight[first[row] : first[row + 1]].reshape(-1, shape[1]).sum(axis=0, dtype=np.float64)
+    if inside is not None:
+        index, size = index + inside[0] * size[1], (inside[1], size[1])
     if turned:
         index, size = (index % size[1]) * size[0] + index // size[1], (size[1], size[0])
-    return Rectifier(shape, size, first, index.astype(np.int32), weight, value, nominal, falling, turned)
+    return Rectifier(shape, size, first, index.astype(np.int32), weight, value, nominal, falling)
 
 
 def _found(
@@ -330,13 +332,10 @@ def rectify(
     for at, k in enumerate(used):
         outputs[1 + k] = 3 + at
     if data.size:
-        index, (ny, nx) = rectifier.index, rectifier.input_shape
-        if rectifier.turned:
-            index = (index % nx) * np.int32(ny) + index // nx
         add_overlaps(
-            (rectifier.first, index, rectifier.weight, rectifier.value),
+            (rectifier.first, rectifier.index, rectifier.weight, rectifier.value),
             (planes[0], planes[1], planes[2], planes[3]),
-            (ny, nx, rectifier.falling, rectifier.turned),
+            rectifier.falling,
             outputs,
             out,
         )

@@ -292,21 +292,30 @@ def smooth_shift(difference: Floats, degree: int = 2, least: int = 100, error: F
     error = np.ones(difference.size) if error is None else error
     known = np.isfinite(difference) & np.isfinite(error)
     used = known
-    coefficients = np.zeros(degree + 1)
+    if known.sum() < max(least, degree + 1):
+        return None
+    first, last = np.flatnonzero(known)[[0, -1]]
+    powers = np.polynomial.chebyshev.chebvander(2.0 * (columns - first) / max(last - first, 1) - 1.0, degree)
+    fitted = np.zeros(difference.size)
     for _ in range(_CLIPS):
         if used.sum() < max(least, degree + 1):
             return None
-        scaled = columns / difference.size
-        fitted = np.polynomial.polynomial.polyfit(scaled[used], difference[used], degree, w=1.0 / error[used])
-        coefficients = np.asarray(fitted, np.float64)
-        rest = (difference - np.polynomial.polynomial.polyval(scaled, coefficients)) / error
+        fitted = powers @ _weighted_fit(powers[used] / error[used, np.newaxis], difference[used] / error[used])
+        rest = (difference - fitted) / error
         rest = rest - np.median(rest[used])
         spread = 1.4826 * np.median(np.abs(rest[used]))
         kept = known & (np.abs(rest) <= max(3.0 * spread, 1e-9))
         if np.array_equal(kept, used):
             break
         used = kept
-    measured = columns[used]
-    inside = np.clip(columns, measured[0], measured[-1]) / difference.size
-    shift: Floats = np.polynomial.polynomial.polyval(inside, coefficients)
-    return shift
+    measured = np.flatnonzero(used)
+    return np.asarray(fitted[np.clip(np.arange(difference.size), measured[0], measured[-1])])
+
+
+def _weighted_fit(terms: Floats, values: Floats) -> Floats:
+    """Return coefficients of least squares: terms are few and nearly orthogonal, so normal equations will do."""
+    size = np.sqrt(np.einsum("ik,ik->k", terms, terms))
+    terms = terms / np.where(size > 0.0, size, 1.0)
+    normal = np.einsum("ij,ik->jk", terms, terms)
+    right = np.einsum("ij,i->j", terms, values)
+    return np.asarray(np.linalg.lstsq(normal, right, rcond=None)[0] / np.where(size > 0.0, size, 1.0))

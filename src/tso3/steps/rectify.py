@@ -31,6 +31,8 @@ VARIANCES = ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
 _CHUNK = 8 * 2**20
 _FEWEST = 5
 """Integrations over which the cost of finding what overlaps is spread."""
+_BESIDE = 4
+"""Rows more than are used, so that corners of pixels are what they are in the whole frame."""
 _BOX = 5
 """Rows of the box whose covariance is recorded."""
 
@@ -182,9 +184,10 @@ def rectifier_of(
     rectifier : Rectifier
     """
     wavelength, across = place.coordinates(shift)
-    lines, offsets = corners_of(wavelength), corners_of(across)
+    near = _near(across + rows[1], rows[0])
+    lines, offsets = corners_of(wavelength[near]), corners_of(across[near])
     corners = Corners(place_on_grid(edges, lines), offsets + rows[1])
-    usable = np.isfinite(place.wavelength)
+    usable = np.isfinite(place.wavelength[near])
     size = edges.edges.size - 1
     density, widths = None, None
     if place.per_pixel:
@@ -192,7 +195,15 @@ def rectifier_of(
         with np.errstate(divide="ignore", invalid="ignore"):
             density = np.where(usable & (area > 0.0), 1.0 / area, 0.0)
         widths = np.diff(edges.edges)
-    return make_rectifier(corners, (rows[0], size), usable, density, widths, turned=place.turned)
+    inside = (near.start, len(across))
+    return make_rectifier(corners, (rows[0], size), usable, density, widths, turned=place.turned, inside=inside)
+
+
+def _near(row: NDArray[np.float64], n_rows: int) -> slice:
+    """Return the detector rows that hold anything of a grid of so many rows, and a few beside; all if there is none."""
+    with np.errstate(invalid="ignore"):
+        used = np.flatnonzero(((row > -1.0) & (row < n_rows)).any(axis=1))
+    return slice(max(int(used[0]) - _BESIDE, 0), int(used[-1]) + 1 + _BESIDE) if used.size else slice(0, len(row))
 
 
 def rectified(plan: RectifyPlan, block: Block, part: slice) -> Rectified:

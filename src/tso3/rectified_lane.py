@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,22 +54,25 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
         for place in _places(lane):
             key = (lane.exposure.detector, lane.exposure.stripe, place.order, place.mark)
             groups.setdefault(key, []).append((lane, place))
+    asked = []
     for members in groups.values():
         places = [place for _, place in members]
         if min(np.isfinite(place.on_trace).sum() for place in places) < _FEWEST:
             setting.progress.message(f"{members[0][0].exposure.label}: not rectified, its trace has hardly any column")
             continue
-        shifts = [_shifts(lane, place.turned) for lane, place in members]
-        plans = prepare_spectra(places, setting.parameters.rectify, shifts)
-        for (lane, place), plan in zip(members, plans, strict=True):
-            planned.setdefault(id(lane), []).append((place.order, plan))
+        asked.append((members, places, [_shifts(lane, place.turned) for lane, place in members]))
+    with ThreadPoolExecutor(setting.limits.workers, thread_name_prefix="tso3") as pool:
+        found = pool.map(lambda one: prepare_spectra(one[1], setting.parameters.rectify, one[2]), asked)
+        for (members, _, _), plans in zip(asked, found, strict=True):
+            for (lane, place), plan in zip(members, plans, strict=True):
+                planned.setdefault(id(lane), []).append((place.order, plan))
     for lane in lanes:
-        found = planned.get(id(lane), [])
+        own = planned.get(id(lane), [])
         if extracting:
             assert isinstance(lane, SpectralLane)
-            straight_lane.extract_from(lane, found)
+            straight_lane.extract_from(lane, own)
         if not setting.parameters.rectify.skip:
-            lane.recipe = replace(lane.recipe, rectify=tuple(plan for _, plan in found))
+            lane.recipe = replace(lane.recipe, rectify=tuple(plan for _, plan in own))
 
 
 def _prepare_images(lanes: Sequence[Lane]) -> None:

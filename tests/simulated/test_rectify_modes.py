@@ -57,10 +57,15 @@ def mappings(monkeypatch: Any, visit: Any, folder: Any, **parameters: Any) -> li
     lanes: list[Any] = []
 
     def noted(make):
-        def made(corners, shape, usable=None, density=None, widths=None, *, turned=False):
-            found = make(corners, shape, usable, density, widths, turned=turned)
+        def made(corners, shape, usable=None, density=None, widths=None, *, turned=False, inside=None):
+            found = make(corners, shape, usable, density, widths, turned=turned, inside=inside)
             size = (corners.x.shape[0] - 1, corners.x.shape[1] - 1)
             usable = np.ones(size, bool) if usable is None else usable
+            if inside is not None:  # of the rows beside, nothing is used
+                beside = ((inside[0], inside[1] - inside[0] - size[0]), (0, 0))
+                corners = Corners(*(np.pad(p, beside, "reflect", reflect_type="odd") for p in (corners.x, corners.y)))
+                usable = np.pad(usable, beside)
+                density = None if density is None else np.pad(density, beside)
             caught.append((corners, usable, density, widths, turned, found))
             return found
 

@@ -11,6 +11,7 @@ from tso3.core.rectify import rectify
 from tso3.errors import ParameterError
 from tso3.parameters import Rectify
 from tso3.rectified_lane import _shifts
+from tso3.steps import rectify as rectify_step
 from tso3.steps.rectified_frame import SpectrumPlace, _whole, shared_edges, shared_rows
 from tso3.steps.rectify import rectifier_of
 
@@ -189,3 +190,19 @@ def test_unknown_shifts_are_told():
     np.testing.assert_array_equal(_shifts(lane, False), [[0.1, 0.3], [0.0, 0.4], [0.2, 0.5]])
     assert len(said) == 1
     assert "visit: of 1 of 3" in said[0]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("tilt", "curve", "height"), [(-0.04, 1.3, 5), (0.3, 6.0, 7), (0.0, 0.0, 1)])
+def test_rows_far_from_the_trace_are_not_looked_at(tilt, curve, height, turned, monkeypatch):
+    place, _, _ = scene("DN/s", tilt, curve, turned=turned)
+    edges = shared_edges([place], Rectify())
+    rows = shared_rows([place], edges, height)
+    some = rectifier_of(place, edges, rows)
+    monkeypatch.setattr(rectify_step, "_near", lambda row, n_rows: slice(0, len(row)))
+    every = rectifier_of(place, edges, rows)
+    assert some.input_shape == every.input_shape
+    stack = np.random.default_rng(2).uniform(1.0, 2.0, (2, *every.input_shape)).astype(np.float32)
+    for name in ("data", "weight"):
+        ours, whole = (getattr(rectify(each, stack), name) for each in (some, every))
+        np.testing.assert_allclose(ours, whole, rtol=1e-6)

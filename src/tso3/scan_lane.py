@@ -116,7 +116,7 @@ def spectral_recipe(lane: SpectralLane, reader: Reader, grid: Grid) -> SpectralS
     usual = lane.extraction(scan.with_aperture(extraction, "as-is", None), known)
     sizes = grid.sizes or default_widths(usual)
     scans = scan.prepare(
-        lambda parameters, shape_of: lane.extraction(parameters, replace(known, shape_of=shape_of)),
+        lambda parameters, shape_of: lane.extraction(parameters, replace(known, shape_of=shape_of, workers=1)),
         lambda plan: _light(lane, plan),
         extraction,
         sizes,

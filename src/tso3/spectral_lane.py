@@ -283,7 +283,8 @@ class SpectralLane(Lane):
         variances = None
         if self.setting.parameters.extract_1d.extraction_type == "optimal" and self.model is not None:
             variances = extraction_shape.read_variances(self.exposure, reader, self.model)
-        return extraction_shape.Knowledge(self.model, judge, variances, self._across())
+        workers = self.setting.limits.workers
+        return extraction_shape.Knowledge(self.model, judge, variances, self._across(), workers=workers)
 
     def _across(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Return the motion of the star across dispersion and its error, if it is known."""

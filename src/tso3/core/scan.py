@@ -31,6 +31,7 @@ from tso3.core._box_tile import (
     BoxPlan,
     Planes,
     Work,
+    find_medians,
     finish,
     fit_medians,
     fit_polynomials,
@@ -399,6 +400,7 @@ def _fit(plan: BoxPlan, x0: int, x1: int, work: Work, coefficients: NDArray[np.f
     size, n = plan.powers.shape[0], x1 - x0
     if plan.kind == KIND_MEDIAN:  # plan.npixels is 1 here: one pixel of background, and its noise
         fill(part(work.total, NPIXELS, 0, n), 1.0)
+        find_medians(plan, x1 - x0, work)
         fit_medians(plan, x0, x1, work)
         copy(coefficients[:n], part(work.total, BACKGROUND, 0, n))
         copy(part(work.inverse, 0, 0, n), work.weights[:n])

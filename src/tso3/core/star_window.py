@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.background import column_medians
 from tso3.core.template import Template
 from tso3.core.terms import bridged, where_sky
 
@@ -209,8 +210,8 @@ def _background(image: Array, outside: NDArray[np.bool_], is_spectrum: bool) -> 
     whole = float(np.median(image[outside])) if np.count_nonzero(outside) >= 30 else 0.0
     level = np.full(image.shape, whole)
     if is_spectrum:
-        for column in np.flatnonzero(outside.sum(axis=0) >= 3):
-            level[:, column] = np.median(image[outside[:, column], column])
+        enough = np.count_nonzero(outside, axis=0) >= 3
+        level[:, enough] = column_medians(np.where(outside, image, np.nan)[:, enough])
         return np.array(where_sky(image, level[0]))
     return level
 

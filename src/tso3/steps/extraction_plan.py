@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,7 +200,8 @@ def prepare(
         setups = soss_setups(exposure, references, parameters, Photom() if photom is None else photom, model)
     else:
         setups = _setups(exposure, references, parameters, model)
-    return tuple(_plan(exposure, references, parameters, known, setup) for setup in setups)
+    with ThreadPoolExecutor(known.workers, thread_name_prefix="tso3") as pool:
+        return tuple(pool.map(partial(_plan, exposure, references, parameters, known), setups))
 
 
 def _setups(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -66,6 +67,8 @@ class Knowledge:
         Motion of the star across dispersion, and its error [pixel].
     shape_of : callable
         Gives what each spectrum looks like, by default `SteadyShapes`.
+    workers : int
+        Threads that plan spectra at a time; ``shape_of`` is called by all of them.
     """
 
     model: ExposureModel | None
@@ -73,6 +76,7 @@ class Knowledge:
     variances: Variances | None = None
     across: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     shape_of: ShapeOf = field(default_factory=lambda: SteadyShapes())
+    workers: int = 1
 
 
 def check(exposure: Exposure, parameters: Extract1D, model: ExposureModel | None) -> None:
@@ -189,6 +193,7 @@ class SteadyShapes:
 
     def __init__(self) -> None:
         self._last: tuple[NDArray[np.bool_], BackgroundFit, NDArray[np.float64]] | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, setup: ExtractionSetup, model: ExposureModel, turned: bool) -> Steady:
         """
@@ -215,9 +220,10 @@ class SteadyShapes:
     def _background(
         self, reference: NDArray[np.float64], region: NDArray[np.bool_], fit: BackgroundFit
     ) -> NDArray[np.float64]:
-        if self._last is None or self._last[0] is not region or self._last[1] != fit:
-            self._last = region, fit, background_image(reference, region, fit)
-        return self._last[2]
+        with self._lock:
+            if self._last is None or self._last[0] is not region or self._last[1] != fit:
+                self._last = region, fit, background_image(reference, region, fit)
+            return self._last[2]
 
 
 def moving(known: Knowledge, box: BoxPlan, shape: Steady) -> MovingProfile | None:

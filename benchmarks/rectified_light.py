@@ -1,7 +1,7 @@
 """
 White light from rectified frames against that from the pixels of the detector, for every spectral mode but MIRI's MRS.
 
-    python benchmarks/rectified_light.py [--n-int 60] [--seed 1] [--step native] [MODE[:CONFIGURATION] ...]
+    python benchmarks/rectified_light.py [--n-int 60] [--seed 1] [--step auto] [MODE[:CONFIGURATION] ...]
 
 Every visit is simulated and reduced twice, with ``extract_1d.from`` = exposure and rectified, where it has one spectrum
 within the wavelengths that both have. Both curves are divided by their median; the table has the median and the largest
@@ -56,7 +56,7 @@ class Difference:
     error: float
 
 
-def differences(visit: Any, folder: Path, step: str = "native") -> list[Difference]:
+def differences(visit: Any, folder: Path, step: str = "auto") -> list[Difference]:
     """Reduce a visit in both ways and return how its light curves differ."""
     tables: list[Any] = []
     band: dict[str, float] = {}
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=CASES)
     parser.add_argument("--n-int", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--step", default="native")
+    parser.add_argument("--step", default="auto")
     given = parser.parse_args()
     print("| visit | curve | median difference / error | largest | scatter ratio | error ratio |")
     print("|---|---|---|---|---|---|")

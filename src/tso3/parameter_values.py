@@ -87,10 +87,10 @@ def listed_numbers(text: str) -> tuple[float, ...]:
 
 def grid_as_text(value: Any) -> Any:
     """Take a step as a number or text; check what the text says."""
-    wrong = "must be mean, native, a step in micron, R=100 or edges such as 2.9,3.1,3.4"
+    wrong = "must be auto, mean, native, a step in micron, R=100 or edges such as 2.9,3.1,3.4"
     if isinstance(value, list | tuple):
         value = ",".join(str(edge) for edge in value)
-    if isinstance(value, str) and value not in ("mean", "native"):
+    if isinstance(value, str) and value not in ("auto", "mean", "native"):
         try:
             if value.startswith("R="):
                 number = float(value[2:])

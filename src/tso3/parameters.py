@@ -367,9 +367,10 @@ class Rectify(StepParameters):
 
     skip: bool = False
     """Skip this step, and the median frames with it."""
-    step: Annotated[float | str, BeforeValidator(grid_as_text)] = Field("mean", json_schema_extra={"unit": "micron"})
-    """Columns of spectra: of the mean dispersion, native (those of the trace's pixels), of a given width, of constant
-    resolving power (R=1000), or with given edges (2.9,3.1,3.4)."""
+    step: Annotated[float | str, BeforeValidator(grid_as_text)] = Field("auto", json_schema_extra={"unit": "micron"})
+    """Columns of spectra: mean (of the mean dispersion), native (those of the trace's pixels), auto (mean, or native
+    where the widest pixel is more than 1.05 times as wide as the narrowest), of a given width, of constant resolving
+    power (R=1000), or with given edges (2.9,3.1,3.4)."""
     height: int = Field(64, ge=3, json_schema_extra={"unit": "pixel"})
     """Most rows of a rectified spectrum, half of them on either side of the trace."""
     pixel_scale: float | None = Field(None, gt=0, json_schema_extra={"unit": "arcsec"})

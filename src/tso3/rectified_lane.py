@@ -14,7 +14,7 @@ from tso3 import straight_lane
 from tso3.io.crfints import CrfintsRecord, crfints_name
 from tso3.io.exposure import Exposure
 from tso3.io.rectified import write_frame
-from tso3.lane import Lane
+from tso3.lane import Lane, Setting
 from tso3.spectral_lane import SpectralLane
 from tso3.steps.rectified_frame import SpectrumPlace, soss_places, spectrum_place
 from tso3.steps.rectified_image import prepare_image
@@ -66,6 +66,7 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
         for (members, _, _), plans in zip(asked, found, strict=True):
             for (lane, place), plan in zip(members, plans, strict=True):
                 planned.setdefault(id(lane), []).append((place.order, plan))
+    _tell_columns(setting, planned, lanes)
     for lane in lanes:
         own = planned.get(id(lane), [])
         if extracting:
@@ -73,6 +74,22 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
             straight_lane.extract_from(lane, own)
         if not setting.parameters.rectify.skip:
             lane.recipe = replace(lane.recipe, rectify=tuple(plan for _, plan in own))
+
+
+def _tell_columns(setting: Setting, planned: dict[int, list[tuple[int, RectifyPlan]]], lanes: Sequence[Lane]) -> None:
+    """Say which columns ``auto`` took, one line for each kind."""
+    if setting.parameters.rectify.step != "auto":
+        return
+    words = {"mean": "of the mean dispersion", "native": "of the pixels' own widths, which vary"}
+    for step, said in words.items():
+        names = [
+            f"{lane.exposure.detector}{' order ' + str(order) if len(planned.get(id(lane), ())) > 1 else ''}"
+            for lane in lanes
+            for order, plan in planned.get(id(lane), [])
+            if plan.layout.step == step
+        ]
+        if names:
+            setting.progress.message(f"rectified to columns {said} ({step}): {', '.join(dict.fromkeys(names))}")
 
 
 def _prepare_images(lanes: Sequence[Lane]) -> None:

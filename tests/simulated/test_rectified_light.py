@@ -20,7 +20,7 @@ QUIET = {"outlier_detection": {"save_results": False}}
 
 
 def reduced(visit, folder, source, **options):
-    parameters = QUIET | {"extract_1d": {"from": source}, "rectify": {"skip": True, "step": "native"}}
+    parameters = QUIET | {"extract_1d": {"from": source}, "rectify": {"skip": True}}
     return tso3.run(visit.association, folder, overrides=visit.references, parameters=parameters, **options)
 
 

@@ -47,7 +47,7 @@ def test_planes_and_headers(result):
     with first, second:
         assert [hdu.name for hdu in first] == [
             "PRIMARY", "SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "WHT", "WAVELENGTH", "INT_TIMES",
-            "ASDF",
+            "WCS-TABLE", "ASDF",
         ]  # fmt: skip
         first.verify("exception")
         assert first["SCI"].shape[1:] == second["SCI"].shape[1:]
@@ -69,9 +69,9 @@ def test_worlds_agree_with_that_of_the_exposure(visit, result):
 
     exposure = read_observation(visit.association).exposures[0]
     path = result.products["s2dints"][0]
-    header = fits.getheader(path, "SCI")
     plane = fits.getdata(path, "WAVELENGTH")
-    world = WCS(header)
+    with fits.open(path) as product:
+        world = WCS(product["SCI"].header, fobj=product)
     assert world.naxis == 4  # across the slit, of one pixel
     with datamodels.open(path) as model:
         assert type(model).__name__ == "SlitModel"
@@ -103,6 +103,47 @@ def test_numbers_do_not_depend_on_blocks(visit, result, tmp_path):
         with fits.open(path) as one, fits.open(other) as two:
             for name in ("SCI", "ERR", "WHT", "DQ", "VAR_POISSON"):
                 assert one[name].data.tobytes() == two[name].data.tobytes()
+
+
+STEPS = {"auto": "native", "mean": "mean", "native": "native", "R=120": "R=120", "0.7,1.0,1.2,1.7,2.9,3.0,4.4": "edges"}
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+@pytest.mark.parametrize(("step", "named"), STEPS.items())
+def test_every_world_of_a_product_says_the_same_wavelength(step, named, visit, tmp_path):
+    """FITS WCS (with its table), gWCS and plane, at three places: to a millionth of a column, or of float32."""
+    from stdatamodels.jwst import datamodels
+
+    parameters = {"rectify": {"step": step}, "extract_1d": {"skip": True}, "outlier_detection": {"save_results": False}}
+    result = tso3.run(visit.association, tmp_path, overrides=visit.references, parameters=parameters)
+    paths = [result.products["s2dints"][1], next(path for path in result.products["median"] if "s2d" in path.name)]
+    for path in paths:
+        with fits.open(path) as product, datamodels.open(path, strict_validation=True) as model:
+            assert product["PRIMARY"].header["R_STEP"] == named
+            product.verify("exception")
+            assert ("WCS-TABLE" in product) == (named in ("native", "edges"))
+            plane = product["WAVELENGTH"].data.astype(float)
+            gwcs = model.meta.wcs
+            for name in ("SCI", "ERR", "WHT") if len(product) > 6 else ("SCI",):
+                world = WCS(product[name].header, fobj=product)
+                for x, y in ((0, 3), (plane.shape[1] // 2, 16), (plane.shape[1] - 1, 20)):
+                    pixel = [x, y, *[0] * (world.naxis - 2)]
+                    ra, dec, wavelength = gwcs(x, y)
+                    told = world.all_pix2world([pixel], 0)[0]
+                    width = np.gradient(plane[y])[x]
+                    assert abs(told[0] * 1e6 - wavelength) < 1e-6 * width
+                    assert world.pixel_to_world(*pixel)[0].to_value("um") == pytest.approx(wavelength, rel=1e-12)
+                    assert plane[y, x] == pytest.approx(wavelength, rel=1e-7)  # of float32
+                    np.testing.assert_allclose(told[1:3], (ra, dec), rtol=1e-10)
+
+
+def test_the_median_has_the_numbers_of_the_whole_exposure(visit, result):
+    given = fits.getheader(visit.members[1])
+    assert (given["INTSTART"], given["EXSEGNUM"]) != (1, 1)
+    for path in result.products["median"]:
+        header = fits.getheader(path)
+        found = [header[name] for name in ("INTSTART", "INTEND", "NINTS", "EXSEGNUM", "EXSEGTOT")]
+        assert found == [1, 12, 12, 1, 1]
 
 
 def test_off_in_the_archive_preset_and_where_it_is_skipped(visit, tmp_path):

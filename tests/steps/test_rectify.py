@@ -164,7 +164,7 @@ def test_grids_without_the_spectrum_are_refused(step):
 
 @pytest.mark.parametrize("step", ["R=0", "2.0,1.0", "wide", -1.0, True])
 def test_steps_that_mean_nothing(step):
-    with pytest.raises(ValueError, match="must be mean, native"):
+    with pytest.raises(ValueError, match="must be auto, mean, native"):
         Rectify(step=step)
 
 

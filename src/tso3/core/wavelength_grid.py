@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GridEdges", "grid_edges", "mean_step", "place_on_grid"]
+__all__ = ["GridEdges", "grid_edges", "mean_step", "place_on_grid", "width_ratio"]
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +66,38 @@ def mean_step(wavelength: NDArray[np.floating]) -> float:
         raise ValueError("fewer than two pixels of the trace have a wavelength")
     step = abs(float(wavelength[known[-1]] - wavelength[known[0]])) / float(known[-1] - known[0])
     return float(f"{step:.{_DIGITS - 1}e}")
+
+
+def width_ratio(wavelength: NDArray[np.floating]) -> float:
+    """
+    Return how much wider the widest pixel of a spectrum is than the narrowest, in wavelength.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (n_wave,)
+        Of its pixels along the trace, in either direction [micron]; NaN is left out.
+
+    Returns
+    -------
+    ratio : float
+        At least 1; infinite where two neighbours have the same wavelength.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two wavelengths are known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tso3.core.wavelength_grid import width_ratio
+    >>> width_ratio(np.array([np.nan, 5.0, 4.75, 4.25]))
+    2.0
+    """
+    widths = np.diff(np.sort(wavelength[np.isfinite(wavelength)]))
+    if widths.size == 0:
+        raise ValueError("fewer than two pixels of the trace have a wavelength")
+    return float(widths.max() / widths.min()) if widths.min() > 0.0 else math.inf
 
 
 def grid_edges(span: tuple[float, float], step: float | None = None, resolution: float | None = None) -> GridEdges:

@@ -27,7 +27,7 @@ from tso3.io.crfintsplan import CrfintsRecord, correct_primary
 from tso3.io.disk import begin_flush, reserve, write_at
 from tso3.io.exposure import Exposure
 from tso3.io.fitsfile import padded
-from tso3.io.rectified_grid import ImageGrid, SpectralGrid, written_wcs
+from tso3.io.rectified_grid import ImageGrid, SpectralGrid, table_unit, written_wcs
 from tso3.io.segment import Segment
 from tso3.io.x1dunits import asdf_header, int_times_array, small_table
 
@@ -70,6 +70,8 @@ class RectifiedLayout:
         NaN if no box fits, and then left out of the header.
     density : bool
         True if sums are conserved (a quantity per pixel), False if means are.
+    step : str
+        How the columns of a spectrum are spaced, in the words of ``rectify.step``; empty for images.
     """
 
     kind: str
@@ -79,6 +81,7 @@ class RectifiedLayout:
     order: int | None
     covariance: float
     density: bool
+    step: str = ""
 
     @property
     def planes(self) -> dict[str, str]:
@@ -229,11 +232,18 @@ def _primary(segment: Segment, name: str, layout: RectifiedLayout, record: Crfin
     header["DATAMODL"] = "SlitModel" if layout.kind == "s2dints" else "CubeModel"
     if segment.marker:
         header["INTSTART"], header["INTEND"] = segment.int_start, segment.int_stop - 1
+    _describe(header, layout)
+    return header
+
+
+def _describe(header: fits.Header, layout: RectifiedLayout) -> None:
+    """Let a PRIMARY header say how the planes were rectified."""
     header["S_RESAMP"] = ("COMPLETE", "Resampling (rectification)")
     if np.isfinite(layout.covariance):
         header["R_COVAR"] = (round(layout.covariance, 4), "Error of a box: times this, for covariance")
     header["R_CONSRV"] = ("SUM" if layout.density else "MEAN", "What rectification conserves")
-    return header
+    if layout.step:
+        header["R_STEP"] = (layout.step, "Columns of rectified spectra")
 
 
 def _image_header(
@@ -278,6 +288,9 @@ def _small_units(segment: Segment, layout: RectifiedLayout) -> list[tuple[fits.H
         units.append((_image_header(segment, "WAVELENGTH", "f4", layout.grid.shape, None), data, len(data)))
     times = small_table("INT_TIMES", int_times_array(segment.times))
     units.append((times.header, times.data, len(times.data)))
+    table = table_unit(layout.grid)
+    if table is not None:
+        units.append((table.header, table.data, len(table.data)))
     return units
 
 
@@ -327,7 +340,11 @@ def write_frame(
         primary.remove(keyword, ignore_missing=True, remove_all=True)
     correct_primary(primary, path.name, record)
     primary["DATAMODL"] = "ImageModel"
-    primary["S_RESAMP"] = ("SKIPPED" if layout is None else "COMPLETE", "Resampling (rectification)")
+    if layout is None:
+        primary["S_RESAMP"] = ("SKIPPED", "Resampling (rectification)")
+    else:
+        _describe(primary, layout)
+    _of_whole_exposure(primary, exposure)
     header = _image_header(segment, "SCI", "f4", image.shape, layout)
     if layout is not None:
         _drop_integrations(header)
@@ -339,11 +356,30 @@ def write_frame(
     with atomic_path(path) as temporary:
         hdus.writeto(temporary, overwrite=True)
         if layout is not None:
-            tree = _tree(segment, primary, layout, record)
-            head = asdf_header(len(tree)).tostring(padding=True).encode("ascii")
             with open(temporary, "ab") as stream:
-                stream.write((head + tree).ljust(len(head) + padded(len(tree)), b"\0"))
+                for unit_header, data in _appended(segment, primary, layout, record):
+                    head = unit_header.tostring(padding=True).encode("ascii")
+                    stream.write((head + data).ljust(len(head) + padded(len(data)), b"\0"))
     return path
+
+
+def _appended(
+    segment: Segment, primary: fits.Header, layout: RectifiedLayout, record: CrfintsRecord
+) -> list[tuple[fits.Header, bytes]]:
+    """Return header and data of what follows the planes of a median frame."""
+    tree = _tree(segment, primary, layout, record)
+    table = table_unit(layout.grid)
+    found = [] if table is None else [(table.header, table.data)]
+    return [*found, (asdf_header(len(tree)), tree)]
+
+
+def _of_whole_exposure(primary: fits.Header, exposure: Exposure) -> None:
+    """Let a header that is of the first segment say what holds of the exposure as far as it was read."""
+    first, last = exposure.segments[0], exposure.segments[-1]
+    values = {"INTSTART": first.int_start, "INTEND": last.int_stop - 1, "EXSEGNUM": 1, "EXSEGTOT": 1}
+    for keyword, value in values.items():
+        if keyword in primary or len(exposure.segments) > 1:
+            primary[keyword] = value
 
 
 def _drop_integrations(header: fits.Header) -> None:

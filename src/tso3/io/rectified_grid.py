@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.io.x1dunits import Unit, small_table
+
 if TYPE_CHECKING:
     from gwcs import WCS
 
-__all__ = ["ImageGrid", "SpectralGrid", "written_wcs"]
+__all__ = ["ImageGrid", "SpectralGrid", "table_unit", "written_wcs"]
 
 Card = tuple[str, Any, str]
+
+_WCS_TABLE = "WCS-TABLE"
+"""Name of the extension with the wavelengths of the columns, where no card can tell them."""
+_TABLE_COLUMN = "wavelength"
 
 _PACKAGES = ("asdf", "asdf-standard", "asdf-astropy", "astropy", "gwcs")
 
@@ -63,21 +69,11 @@ class SpectralGrid:
         Return the FITS WCS of a cube (wavelength, row, integration).
 
         A row has two coordinates on the sky, so there is one axis more than the cube has: across the slit, of one
-        pixel. The first axis is linear, WAVE-LOG, or for other grids the straight line nearest to them.
+        pixel. The first axis is linear, WAVE-LOG, or for other grids WAVE-TAB with the table of `table`.
         """
-        wavelength, middle = self.wavelength, (self.shape[1] - 1) // 2
-        if self.kind == "edges":
-            slope, zero = np.polyfit(np.arange(wavelength.size), wavelength, 1) if wavelength.size > 1 else (1.0, 0.0)
-            at, step = (zero + slope * middle, slope) if wavelength.size > 1 else (wavelength[0], 1.0)
-        elif self.kind == "log":
-            at = wavelength[middle]
-            step = at * np.log(self.edges[-1] / self.edges[0]) / wavelength.size
-        else:
-            at, step = wavelength[middle], (self.edges[-1] - self.edges[0]) / wavelength.size
         placed = self.sky is not None and self.step is not None
         cards: list[Card] = [("WCSAXES", 4 if placed else 3, "number of World Coordinate System axes")]
-        axis = ("WAVE-LOG" if self.kind == "log" else "WAVE", "um", middle + 1.0, at, step, "wavelength")
-        cards += _axis(1, *axis)
+        cards += self._wavelength_cards()
         if placed:
             cards += self._sky_cards()
             cards += _axis(4, "INTEGRATION", "", 1.0, 1.0, 1.0, "number of the integration in the file", pixel=3)
@@ -86,6 +82,44 @@ class SpectralGrid:
             cards += _axis(2, "OFFSET", "pixel", self.centre + 1.0, 0.0, 1.0, "place across dispersion")
             cards += _axis(3, "INTEGRATION", "", 1.0, 1.0, 1.0, "number of the integration in the file")
         return cards
+
+    def _wavelength_cards(self) -> list[Card]:
+        """
+        Return the cards of the first axis.
+
+        A table (-TAB; Greisen et al. 2006, A&A 446, 747, section 6) is in metres, which is what WCSLIB makes of
+        micrometres in the other two: so numbers mean the same whichever grid was taken.
+        """
+        wavelength, middle = self.wavelength, (self.shape[1] - 1) // 2
+        if self.kind == "edges":
+            cards = _axis(1, "WAVE-TAB", "m", 1.0, 1.0, 1.0, "wavelength, from a table")
+            cards += [("PS1_0", _WCS_TABLE, "extension of the table"), ("PS1_1", _TABLE_COLUMN, "column of the table")]
+            return [*cards, ("PV1_1", 1, "its EXTVER"), ("PV1_2", 1, "its EXTLEVEL"), ("PV1_3", 1, "axis of the table")]
+        at = float(wavelength[middle])
+        if self.kind == "log":
+            step = at * np.log(self.edges[-1] / self.edges[0]) / wavelength.size
+            return _axis(1, "WAVE-LOG", "um", middle + 1.0, at, step, "wavelength")
+        step = (self.edges[-1] - self.edges[0]) / wavelength.size
+        return _axis(1, "WAVE", "um", middle + 1.0, at, step, "wavelength")
+
+    @property
+    def table(self) -> NDArray[np.void] | None:
+        """
+        The table that WAVE-TAB refers to: one row, the middle of each column [m]; None where the cards say it all.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tso3.io.rectified_grid import SpectralGrid
+        >>> SpectralGrid(9, 4, np.array([1.0, 2.0, 4.0]), "edges").table["wavelength"].ravel().tolist()
+        [1.5e-06, 3e-06]
+        """
+        if self.kind != "edges":
+            return None
+        n = self.wavelength.size
+        rows = np.zeros(1, [(_TABLE_COLUMN, "f8", (n, 1))])
+        rows[_TABLE_COLUMN][0, :, 0] = self.wavelength * 1e-6
+        return rows
 
     def _sky_cards(self) -> list[Card]:
         """Return the cards of the sky: FITS axis 2 is the row, axis 4 runs across the slit."""
@@ -234,6 +268,28 @@ def _frames(*, spectral: bool) -> tuple[Any, Any]:
     sky = frames.CelestialFrame(name="sky", axes_order=(0, 1), reference_frame=coordinates.ICRS())
     wave = frames.SpectralFrame(name="spectral", axes_order=(2,), unit=(units.micron,), axes_names=("wavelength",))
     return detector, frames.CompositeFrame([sky, wave], name="world")
+
+
+def table_unit(grid: SpectralGrid | ImageGrid) -> Unit | None:
+    """
+    Return the extension that the FITS WCS of a grid refers to.
+
+    Parameters
+    ----------
+    grid : SpectralGrid or ImageGrid
+        What it is of.
+
+    Returns
+    -------
+    unit : Unit or None
+        None where the cards say it all.
+    """
+    rows = grid.table if isinstance(grid, SpectralGrid) else None
+    if rows is None:
+        return None
+    unit = small_table(_WCS_TABLE, rows)
+    unit.header.set("TUNIT1", "m", f"of {_TABLE_COLUMN}", after="TFORM1")
+    return unit
 
 
 def written_wcs(grid: SpectralGrid | ImageGrid) -> bytes:

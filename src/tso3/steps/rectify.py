@@ -9,7 +9,7 @@ v runs like y, so that sums across dispersion are kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from tso3.errors import ParameterError
 from tso3.io.rectified import RectifiedLayout
 from tso3.io.rectified_grid import SpectralGrid
 from tso3.parameters import Rectify
-from tso3.steps.rectified_frame import SpectrumPlace, shared_edges, shared_rows
+from tso3.steps.rectified_frame import SpectrumPlace, shared_edges, shared_rows, taken_step
 
 __all__ = ["VARIANCES", "RectifyPlan", "frame", "prepare_spectra", "rectified", "rectifier_of", "run"]
 
@@ -120,7 +120,10 @@ def prepare_spectra(
     edges = shared_edges(places, parameters)
     _check_columns(places, edges, parameters)
     n_rows, centre = shared_rows(places, edges, parameters.height)
-    return [_plan(place, edges, (n_rows, centre), moved) for place, moved in zip(places, shifts, strict=True)]
+    taken = taken_step(places, parameters)
+    step = "edges" if isinstance(taken, str) and "," in taken else str(taken)
+    plans = [_plan(place, edges, (n_rows, centre), moved) for place, moved in zip(places, shifts, strict=True)]
+    return [replace(plan, layout=replace(plan.layout, step=step)) for plan in plans]
 
 
 def _check_columns(places: Sequence[SpectrumPlace], edges: GridEdges, parameters: Rectify) -> None:

@@ -369,7 +369,7 @@ class Rectify(StepParameters):
     """Skip this step, and the median frames with it."""
     step: Annotated[float | str, BeforeValidator(grid_as_text)] = Field("auto", json_schema_extra={"unit": "micron"})
     """Columns of spectra: mean (of the mean dispersion), native (those of the trace's pixels), auto (mean, or native
-    where the widest pixel is more than 1.05 times as wide as the narrowest), of a given width, of constant resolving
+    where the widest pixel is more than 1.005 times as wide as the narrowest), of a given width, of constant resolving
     power (R=1000), or with given edges (2.9,3.1,3.4)."""
     height: int = Field(64, ge=3, json_schema_extra={"unit": "pixel"})
     """Most rows of a rectified spectrum, half of them on either side of the trace."""

@@ -30,14 +30,14 @@ _HALF_LIGHT = 6.0
 _DEGREE = 3
 _CUT = 0.99
 """Share of the width of its neighbour below which the column of a box is cut."""
-_VARIES = 1.05
+_VARIES = 1.005
 """
 Ratio of the widths of pixels above which ``auto`` takes the pixels' own grid.
 
-On columns of the mean dispersion the flux of a spectrum that is smooth over 20 pixels is off by at most 3e-5 where the
-ratio is up to 1.013 (gratings, NIRCam's grism, DHS) and 4e-5 at 1.07 (SOSS order 1), but 1.2e-4 at 1.18 and 1.22
-(orders 2 and 3), 8e-4 at 5.2 and 7.4 (prism, LRS); on those of the pixels by at most 1.5e-5. The white light of order 1
-differs from that of the detector by 0.17 of its error on the former, 0.01 on the latter.
+It is 1.0005 for NIRCam's grism and DHS, 1.0075 and 1.013 for G395H (NRS1, NRS2), 1.07, 1.18 and 1.22 for SOSS, 5.2 for
+the prism and 7.4 for LRS. On columns of the mean dispersion the flux of a spectrum that is smooth over 20 pixels is off
+by more than 1e-4 from 1.18 on; the normalized white light differs from that of the detector by 0.03 of its error at
+1.0005, but 0.16 to 0.32 from 1.0075 to 1.07. On the columns of the pixels both are smaller throughout.
 """
 _PER_AREA = ("Jy", "MJy", "mJy", "uJy", "MJy/sr")
 """Units of flux density: of spectra their mean over wavelengths is what is kept."""

@@ -117,3 +117,32 @@ def test_the_motion_can_be_left_in(scene, tmp_path):
     np.testing.assert_array_equal(values.normalized_flux.values, kept.normalized_flux_fixed.values)
     np.testing.assert_array_equal(values.normalized_flux_fixed.values, kept.normalized_flux_fixed.values)
     assert not values.motion.values.any()
+
+
+def test_motion_along_dispersion_has_its_size_without_noise(tmp_path):
+    options = {"configuration": "PRISM", "subarray": "SUB512S", "n_int": 24, "noise": False, "jitter": 0.0}
+    visit = simulate("NRS_BRIGHTOBJ", tmp_path / "in", drift=0.4, depth=0.0, cosmic_rays=0.0, bad_pixels=0.0, **options)
+    parameters = {"channels": {"spec": 20}, "rectify": {"skip": True}}
+    result = tso3.run(visit.association, tmp_path / "out", parameters=parameters)
+    true = np.load(next(iter(visit.truths.values())))["offset_x"]
+    inner = slice(8, 16)  # the motion is a running mean: near the ends it lags behind
+    found = np.asarray(result.channels["motion"])[inner, 0]
+    assert np.polyfit(true[inner], found, 1)[0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_light_of_the_background_is_in_the_unit_of_the_flux(scene):
+    from tso3.io.spectra_dataset import tables_of
+    from tso3.io.spectra_rows import SpectrumRows, TablePart
+
+    name, result, truth = scene
+    path = result.products["x1dints"][0]
+    ((table, companion),) = next(iter(tables_of(path).values()))
+    wavelength = np.asarray(tso3.open_spectra(path).wavelength)
+    part = TablePart(table, companion, 0, 1, None)
+    sample = SpectrumRows(None, wavelength, (part,)).sample(path, 1)
+    share = np.nanmedian(sample.background[0] / sample.flux[0])
+    sky = np.nanmedian(truth["background"]) / np.nanmedian(truth["reference"].max(axis=0 if name == "prism" else 1))
+    assert 0.0 < share < 30.0 * sky + 0.1
+    if name == "prism":
+        alone = SpectrumRows(None, wavelength, (TablePart(table, None, 0, 1, None),)).sample(path, 1)
+        assert not alone.background.any()  # nothing tells the pixel area

@@ -19,6 +19,7 @@ from tso3.io.times import IntTimes
 __all__ = ["SpectrumRows", "TablePart", "cut_parts"]
 
 _BUFFER = 16 * 2**20
+_JY_PER_MJY = 1e6
 _FLUX = {name.lower(): name for name in ("FLUX", "FLUX_VAR_POISSON", "FLUX_VAR_RNOISE", "FLUX_VAR_FLAT")}
 _SKY = {name.lower(): name for name in ("BACKGROUND", "NPIXELS", "SURF_BRIGHT")}
 _MISSING = {"missing_fraction": "MISSING_FRACTION"}
@@ -117,8 +118,9 @@ class SpectrumRows:
         Return fluxes, variances, missing shares and background of at most ``n`` integrations, spread evenly.
 
         All have the shape (<= n, n_wave): ``flux``, its variances, ``missing_fraction``, 0 without companion, and
-        ``background``: the light of the background in the aperture, in the unit of the flux. The unit of the column is
-        told by surface brightness and flux; where there is no surface brightness it is taken as that of the flux.
+        ``background``: the light of the background in the aperture, in the unit of the flux. What the column is worth
+        in it is told by surface brightness and flux. Where there is no surface brightness (point sources of NIRSpec)
+        units and pixel area tell it; 0 where the product does not hold the area.
         """
         total = sum(part.last - part.first for part in self.parts)
         chosen = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
@@ -135,7 +137,17 @@ class SpectrumRows:
             start = stop
         whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
         kept = {name: whole[name] for name in (*_FLUX, *_MISSING)}
-        return SimpleNamespace(**kept, background=_sky(whole))
+        return SimpleNamespace(**kept, background=_sky(whole, self._worth_of_background()))
+
+    def _worth_of_background(self) -> float:
+        """Return the column of the background in the unit of the flux, as far as units and pixel area tell; else 0."""
+        part = self.parts[0]
+        flux, background = (part.table.fields[name].unit.replace(" ", "") for name in ("FLUX", "BACKGROUND"))
+        if flux == background:
+            return 1.0
+        area = None if part.companion is None else part.companion.hdu.header.get("PIXAR_SR")
+        known = (flux, background) == ("Jy", "MJy/sr") and isinstance(area, int | float)
+        return _JY_PER_MJY * float(area) if known else 0.0
 
 
 def _fluxes(path: Path, table: SpectraTable, low: int, high: int) -> dict[str, NDArray[np.float64]]:
@@ -149,11 +161,11 @@ def _unknown_as_nan(columns: dict[str, NDArray[np.float64]]) -> dict[str, NDArra
     return columns
 
 
-def _sky(columns: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def _sky(columns: Mapping[str, NDArray[np.float64]], worth: float) -> NDArray[np.float64]:
     """Return the light of the background in the aperture, in the unit of the flux."""
     flux, bright, pixels = columns["flux"], columns["surf_bright"], columns["npixels"]
     known = np.isfinite(flux) & np.isfinite(bright) & (bright != 0.0) & (pixels > 0.0)
-    unit = float(np.median(flux[known] / (bright[known] * pixels[known]))) if known.any() else 1.0
+    unit = float(np.median(flux[known] / (bright[known] * pixels[known]))) if known.any() else worth
     return np.asarray(np.nan_to_num(columns["background"] * pixels * unit))
 
 

@@ -100,6 +100,8 @@ class TableSpec:
         Metadata of the spectrum by path in the tree (``"spec.name"``).
     units : dict
         What ``flux``, ``sb``, ``bkgd`` and, with ``_var``, their squares stand for.
+    pixel_area : float or None
+        Of the images [sr]; None where they do not tell it.
     """
 
     key: tuple[str, str, int]
@@ -110,6 +112,7 @@ class TableSpec:
     segment: NDArray[np.int64]
     values: dict[str, Value]
     units: dict[str, str]
+    pixel_area: float | None
 
     @property
     def n_int(self) -> int:
@@ -161,6 +164,7 @@ def plan_tables(
 def _tables_of(plan: SpectrumPlan, layout: str) -> Iterator[tuple[str, TableSpec]]:
     """Yield the tables of one exposure and order, with the name of the first file that each is made from."""
     exposure = plan.exposure
+    area = exposure.header("PIXAR_SR")
     segment = np.concatenate([np.full(s.n_int, s.number, dtype=np.int64) for s in exposure.segments])
     bounds = exposure.segment_bounds if layout == "segment" else ((0, exposure.n_int),)
     for file, (start, stop) in zip(exposure.segments, bounds, strict=False):
@@ -175,6 +179,7 @@ def _tables_of(plan: SpectrumPlan, layout: str) -> Iterator[tuple[str, TableSpec
                 segment=segment[start:stop],
                 values=_spectrum_values(plan),
                 units=_units(plan.header.flux_unit, plan.header.sb_unit, plan.header.background_unit),
+                pixel_area=float(area) if isinstance(area, int | float) and area > 0.0 else None,
             ),
         )
 

@@ -58,6 +58,8 @@ def companion_unit(table: TableSpec, index: int) -> Unit:
     for card in cards_of(table.values, "EXTRACT1D"):
         if card[0] in ("DETECTOR", "SPORDER"):
             header.append(card, end=True)
+    if table.pixel_area is not None:
+        header["PIXAR_SR"] = (table.pixel_area, "Nominal pixel area in steradians")
     return Unit(header, columns=COMPANION_COLUMNS, spec=index)
 
 

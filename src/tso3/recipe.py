@@ -192,8 +192,9 @@ class Recipe:
     def leave_out(self, block: Block) -> None:
         """Set the data of unsteady pixels to NaN; what is written of the block has been written before."""
         if self.unsteady is not None:
-            y, x = np.nonzero(self.unsteady)
-            block.data[:, y, x] = np.nan
+            rows = self._kept_rows  # others are read by nobody, and take no memory as long as nobody writes there
+            y, x = np.nonzero(self.unsteady[rows])
+            block.data[:, y + rows.start, x] = np.nan
 
     def stream(self, reader: Reader, writer: Any = None, notes: OutlierNotes | None = None) -> ExposureStream:
         """Return the stream of the exposure; ``notes`` takes the outliers that it finds."""

@@ -16,6 +16,7 @@ pixel, so that its sum is conserved. The areas are the same for all integrations
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class Rectifier:
         value = 0 if self.value is self.weight else self.value.nbytes
         return self.index.nbytes + self.weight.nbytes + value + self.nominal.nbytes
 
-    @property
+    @cached_property
     def rows(self) -> slice:
         """Input rows that it reads."""
         used = self.index[self.weight > 0.0]

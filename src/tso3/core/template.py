@@ -265,8 +265,11 @@ def levels(signal: NDArray[np.floating]) -> NDArray[np.uint8]:
     >>> levels(np.array([0.0, 4.0, 10.0, 1e6])).tolist()
     [0, 1, 2, 5]
     """
-    edges = 3.0 ** np.arange(1, N_LEVELS)
-    return np.searchsorted(edges, np.nan_to_num(np.abs(signal)), side="right").astype(np.uint8)
+    size = np.nan_to_num(np.abs(signal))
+    level = np.zeros(size.shape, np.uint8)
+    for edge in 3.0 ** np.arange(1, N_LEVELS):
+        level += size >= edge
+    return level
 
 
 def subtract_terms(terms: NDArray[np.float32], coefficients: NDArray[np.float64], data: NDArray[np.float32]) -> None:

@@ -6,7 +6,7 @@ Every block and every worker gets the same `ExposureModel`, so that results do n
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -119,18 +119,24 @@ def run(
         sample.map(look, slice(0, exposure.ny))
         bad, unsteady = 2 * n_valid < len(indices), len(indices) - n_valid > max(_FEW, len(indices) // _TENTH)
         model = ExposureModel(reference, bad, indices, propagated=propagated, unsteady=unsteady)
-        poisson = _poisson(exposure, reader, indices) if with_template and exposure.dispersion_axis else None
+        poisson = _poisson(exposure, reader, indices, pool) if with_template and exposure.dispersion_axis else None
         made = template.build(exposure, sample, reference, propagated, poisson) if with_template else None
         return model if made is None else replace(model, template=made, propagated=None)
 
 
-def _poisson(exposure: Exposure, reader: Reader, indices: NDArray[np.int64]) -> NDArray[np.float32] | None:
+def _poisson(
+    exposure: Exposure, reader: Reader, indices: NDArray[np.int64], pool: Executor
+) -> NDArray[np.float32] | None:
     """Return the median Poisson variance of a few integrations; None where the files have none."""
     if any("VAR_POISSON" not in segment.planes for segment in exposure.segments):
         return None
     chosen = indices[:: max(1, -(-len(indices) // _VARIANCES))]
     stack = np.empty((len(chosen), exposure.ny, exposure.nx), np.float32)
-    for k, i in enumerate(chosen):
-        stack[k] = reader.read(int(i), int(i) + 1, ("VAR_POISSON",))["VAR_POISSON"][0]
-    stack[~np.isfinite(stack)] = np.nan
+
+    def read(k: int) -> None:
+        i = int(chosen[k])
+        stack[k] = reader.read(i, i + 1, ("VAR_POISSON",))["VAR_POISSON"][0]
+        stack[k][~np.isfinite(stack[k])] = np.nan
+
+    list(pool.map(read, range(len(chosen))))
     return sample_median(stack)[0]

@@ -177,9 +177,10 @@ def test_a_killed_worker_costs_its_segment_only(running, spectra, expected, tmp_
     assert not running.fatal.exists()  # it was killed
     check_same(result, expected["spectra", "default"])
     check_nothing_else(tmp_path, result)
-    assert [text for text in shown.messages if "done again" in text] == shown.messages
-    assert len(shown.messages) == 1
-    assert "seg003" in shown.messages[0]
+    again = [text for text in shown.messages if "done again" in text]
+    assert len(again) == 1
+    assert "seg003" in again[0]
+    assert all(text.startswith("rectified to columns") for text in shown.messages if text not in again)
     assert shown.done == [total for _, total in shown.stages] == [24, 24]
 
 

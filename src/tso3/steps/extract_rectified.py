@@ -404,8 +404,8 @@ def _filled(extraction: RectifiedExtraction, planes: Planes, start: int) -> tupl
     at = (i, y, x + source.box.start)
     data[at] = level[i, x] + scale[i, x] * light
     if subtracted:
-        with np.errstate(invalid="ignore"):  # infinite less infinite is NaN, which has no weight
-            data[:, :, inside] -= level[:, np.newaxis].astype(np.float32)
+        read = slice(None) if source.turned else extraction.plan.rows  # other rows hold whatever was in memory
+        data[:, read, inside] -= level[:, np.newaxis].astype(np.float32)
     more = 1.0 - (1.0 - sums.missing) ** 2
     for plane, name in ((poisson, "var_poisson"), (rnoise, "var_rnoise"), (flat, "var_flat")):
         if plane is not None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from tso3.errors import ParameterError
@@ -130,7 +130,8 @@ class BlockPlan:
     Attributes
     ----------
     blocks : tuple of (int, int)
-        Half-open ranges of exposure indices, none of which crosses a segment border.
+        Half-open ranges of exposure indices, none of which crosses a segment border, in the order of work: segments
+        take turns.
     tiles : tuple of slice
         Row ranges that together make a frame.
     workers : int
@@ -205,7 +206,7 @@ def plan_blocks(
         for blocks, size, per_row in cuts:
             whole = _whole_frames(blocks, footprint, (size, per_row), max_memory, n_workers)
             if whole is not None and size >= fewest:
-                return whole
+                return replace(whole, blocks=_in_turns(blocks, bounds, n_workers))
         for blocks, size, per_row in cuts:
             in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1
             kept = footprint.fixed_bytes + in_flight * footprint.block(size)
@@ -216,12 +217,29 @@ def plan_blocks(
                 continue
             rows = _rows_per_tile(footprint.ny, min(room, _TILE_BYTES_AIM) // per_row, n_workers)
             tiles = tuple(slice(a, b) for a, b in _cut(0, footprint.ny, rows))
-            return BlockPlan(blocks, tiles, n_workers, kept + n_workers * rows * per_row, in_flight)
+            turns = _in_turns(blocks, bounds, n_workers)
+            return BlockPlan(turns, tiles, n_workers, kept + n_workers * rows * per_row, in_flight)
     raise ParameterError(
         f"{max_memory / 2**20:.0f} MiB do not hold one row of the smallest block; "
         f"allow at least {-(-(least or 0) // 2**20)} MiB",
         "max_memory",
     )
+
+
+def _in_turns(
+    blocks: Sequence[tuple[int, int]], bounds: Sequence[tuple[int, int]], workers: int
+) -> tuple[tuple[int, int], ...]:
+    """
+    Return the blocks in an order in which neighbours belong to different segments, as far as there are several.
+
+    A file takes the writes of one thread at a time: with a segment for each thread, none waits for the other.
+    """
+    left = [[block for block in blocks if first <= block[0] < last] for first, last in bounds]
+    order: list[tuple[int, int]] = []
+    while left:
+        order += [segment.pop(0) for segment in left[:workers]]
+        left = [segment for segment in left if segment]
+    return tuple(order)
 
 
 def _tried(
@@ -268,17 +286,46 @@ def _rows_per_tile(ny: int, fitting: int, workers: int) -> int:
 
 
 class _BlockJob:
-    """Counts down the tiles of one block; the worker that ends the last tile finishes the block."""
+    """One open block: tiles that nobody has begun, and how many are being worked on."""
 
-    def __init__(self, n_tiles: int) -> None:
-        self._left = n_tiles
+    def __init__(self, state: object, tiles: Sequence[slice]) -> None:
+        self.state = state
+        self.waiting = list(reversed(tiles))
+        self.running = 0
+
+
+class _OpenJobs:
+    """The blocks that are open; hands out their tiles, and knows which tile was the last of its block."""
+
+    def __init__(self) -> None:
+        self._jobs: list[_BlockJob] = []
         self._lock = threading.Lock()
 
-    def done(self) -> bool:
-        """Note one tile as done and tell whether it was the last."""
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: _BlockJob) -> None:
+        """Open a block."""
         with self._lock:
-            self._left -= 1
-            return self._left == 0
+            self._jobs.append(job)
+
+    def take(self) -> tuple[_BlockJob, slice]:
+        """Return a tile of the block that the fewest threads work on: writers to one file wait for each other."""
+        with self._lock:
+            job = min((job for job in self._jobs if job.waiting), key=lambda job: job.running)
+            job.running += 1
+            return job, job.waiting.pop()
+
+    def done(self, job: _BlockJob) -> bool:
+        """Note that one tile is done and tell whether it was the last."""
+        with self._lock:
+            job.running -= 1
+            return not job.running and not job.waiting
+
+    def remove(self, job: _BlockJob) -> None:
+        """Forget a block that is closed."""
+        with self._lock:
+            self._jobs.remove(job)
 
 
 def run_blocks(
@@ -295,7 +342,7 @@ def run_blocks(
     plan : BlockPlan
         The cut.
     open_block : callable
-        Makes the state of block ``(start, stop)``; called in order, by the calling thread.
+        Makes the state of block ``(start, stop)``; called in the plan's order, by the calling thread.
     run_tile : callable
         Does one tile of a block; several run at once.
     close_block : callable
@@ -309,29 +356,33 @@ def run_blocks(
             close_block(state)
         return
 
-    def task(job: _BlockJob, state: object, tile: slice) -> None:
-        run_tile(state, tile)
-        if job.done():
-            close_block(state)
+    jobs = _OpenJobs()
+
+    def task() -> None:
+        job, tile = jobs.take()
+        run_tile(job.state, tile)
+        if jobs.done(job):
+            close_block(job.state)
+            jobs.remove(job)
 
     with ThreadPoolExecutor(plan.workers, thread_name_prefix="tso3") as pool:
-        in_flight: list[list[Future[None]]] = []
+        futures: set[Future[None]] = set()
         try:
             for start, stop in plan.blocks:
-                if len(in_flight) == plan.in_flight:
-                    _wait_for(in_flight.pop(0))
-                job, state = _BlockJob(len(plan.tiles)), open_block(start, stop)
-                in_flight.append([pool.submit(task, job, state, tile) for tile in plan.tiles])
-            for futures in in_flight:
-                _wait_for(futures)
+                while len(jobs) == plan.in_flight:
+                    futures = _still_running(futures)
+                jobs.add(_BlockJob(open_block(start, stop), plan.tiles))
+                futures |= {pool.submit(task) for _ in plan.tiles}
+            while futures:
+                futures = _still_running(futures)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def _wait_for(futures: Iterable[Future[None]]) -> None:
-    left = set(futures)
-    while left:
-        done, left = wait(left, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
+def _still_running(futures: set[Future[None]]) -> set[Future[None]]:
+    """Wait until at least one is done and return the others; an error is raised."""
+    done, left = wait(futures, return_when=FIRST_COMPLETED)
+    for future in done:
+        future.result()
+    return left

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import CASES, Case
-from measure import Measured, copy_with_sync, folder_bytes, measure
+from measure import Measured, copy_with_sync, folder_bytes, measure, touch_memory
 from report import machine, write_results
 from tso3.errors import InputError
 
@@ -230,6 +230,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-memory", help="handed to tso3 run")
     parser.add_argument("--settle", type=float, default=10.0, help="seconds before each run, for the disk (default 10)")
     parser.add_argument("--work-dir", type=Path, help="keeps the simulated visits (default: a temporary folder)")
+    parser.add_argument(
+        "--touch-memory", action="store_true", help="use the free memory once, first: for a virtual machine just started"
+    )
     parser.add_argument("--no-save", action="store_true", help="leave benchmarks/results.* as they are")
     options = parser.parse_args(argv)
     if options.repeat < 1 or options.again < 1:
@@ -245,6 +248,8 @@ def main(argv: list[str] | None = None) -> int:
     names = list(CASES) if options.all else options.case or ["bots"]
     cases = [CASES[name] if options.n_int is None else replace(CASES[name], n_int=options.n_int) for name in names]
     records = []
+    if options.touch_memory:
+        print(f"used {touch_memory() / 2**30:.1f} GiB of memory once", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="tso3-bench-") as temporary:
         for case in cases:
             folder = (options.work_dir or Path(temporary)).absolute() / f"{case.name}-{case.n_int}"

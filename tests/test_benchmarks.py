@@ -67,6 +67,18 @@ def test_the_copy_writes_as_many_bytes_as_asked(tmp_path, n_written):
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_memory_is_used_once_and_given_back():
+    code = (
+        "import json, os, measure, resource\n"
+        "n = measure.touch_memory(0.01)\n"
+        "most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "print(json.dumps([n, most, measure._private_bytes(measure.psutil.Process())]))"
+    )
+    n, most, left = benchmark(code)
+    assert 0 < n < most
+    assert left < most - 0.9 * n
+
+
 def test_results_replace_the_row_of_a_case(tmp_path):
     code = """
 import json

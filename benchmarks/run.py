@@ -231,7 +231,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--settle", type=float, default=10.0, help="seconds before each run, for the disk (default 10)")
     parser.add_argument("--work-dir", type=Path, help="keeps the simulated visits (default: a temporary folder)")
     parser.add_argument(
-        "--touch-memory", action="store_true", help="use the free memory once, first: for a virtual machine just started"
+        "--touch-memory",
+        action="store_true",
+        help="use the free memory once, first: for a virtual machine just started",
     )
     parser.add_argument("--no-save", action="store_true", help="leave benchmarks/results.* as they are")
     options = parser.parse_args(argv)

@@ -33,7 +33,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("importing modules", r"_find_and_load"),
     ("flushing to disk", r"_flush|flush_data|begin_flush|fdatasync|fsync"),
     ("reading", r"_pread_into|pread_exactly|preadv"),
-    ("writing", r"write_at|pwrite"),
+    ("writing", r"write_at|pwrite|_write_pages"),
     ("flagging outliers", r"steps/outlier_detection\.py|core/outliers\.py|core/median\.py"),
     ("survey and template", r"steps/survey\.py|steps/template\.py|core/template\.py|core/learning\.py"),
     ("extraction, light curve, rows of spectra", r"consume \(|steps/extract_1d\.py|core/box"),

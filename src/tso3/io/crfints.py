@@ -12,7 +12,6 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,8 @@ from numpy.typing import NDArray
 from tso3.errors import OutputError, Tso3Warning
 from tso3.io.atomic import atomic_path
 from tso3.io.crfintsplan import CrfintsRecord, Piece, plan_crfints
-from tso3.io.disk import begin_flush, flush_data, refusal, reserve, write_at
+from tso3.io.direct import DirectFile
+from tso3.io.disk import reserve, write_at
 from tso3.io.exposure import Exposure
 from tso3.io.fitsfile import open_readonly, pread_exactly
 from tso3.io.segment import Segment
@@ -123,8 +123,6 @@ class CrfintsWriter:
         self._offsets: dict[tuple[int, str], int] = {}
         self._missing = {(k, name): s.n_int * s.ny for k, s in self._slits.items() for name in s.planes}
         self._lock = threading.Lock()
-        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="tso3-flush")  # the disk may keep it waiting
-        self._flush: Future[None] | None = None
 
     def __enter__(self) -> CrfintsWriter:
         _refuse_inputs(self.path, self._inputs)
@@ -135,7 +133,8 @@ class CrfintsWriter:
         try:
             temporary = self._stack.enter_context(atomic_path(self.path))
             self._descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
-            self._stack.callback(self._close)
+            self._stack.callback(os.close, self._descriptor)
+            self._file = self._stack.enter_context(DirectFile(temporary, self._descriptor, self.path))
             self._lay_out()
         except BaseException as error:
             if not self._stack.__exit__(type(error), error, error.__traceback__):
@@ -193,8 +192,8 @@ class CrfintsWriter:
         with self._lock:
             for name in segment.planes:
                 self._missing[segment.slit, name] -= (b - a) * (high - low)
-            if self._flush is None and not any(self._missing.values()):
-                self._flush = self._flusher.submit(flush_data, self._descriptor)
+            if not any(self._missing.values()):
+                self._file.flush()
 
     def _write_plane(self, segment: Segment, offset: int, part: NDArray[np.generic], i_first: int, low: int) -> None:
         row = segment.nx * part.itemsize
@@ -203,22 +202,12 @@ class CrfintsWriter:
         flat = part.reshape(-1).view(np.uint8).data
         size = part.shape[1] * row
         if size == frame:
-            self._pwrite(flat, offset)
+            self._file.write([(flat, offset)])
         else:
-            for i in range(part.shape[0]):
-                self._pwrite(flat[i * size : (i + 1) * size], offset + i * frame)
-        n_bytes = (part.shape[0] - 1) * frame + size
-        self._flusher.submit(begin_flush, self._descriptor, offset, n_bytes)  # so that little is left for the end
+            self._file.write((flat[i * size : (i + 1) * size], offset + i * frame) for i in range(part.shape[0]))
 
     def _pwrite(self, data: memoryview | bytes, offset: int) -> None:
         write_at(self._descriptor, data, offset, self.path)
-
-    def _close(self) -> None:
-        self._flusher.shutdown(wait=True, cancel_futures=self._flush is None)
-        os.close(self._descriptor)
-        error = None if self._flush is None else self._flush.exception()
-        if error is not None:
-            raise refusal(error, self.path) if isinstance(error, OSError) else error
 
     def _lay_out(self) -> None:
         """Reserve the space; write headers, tables and units that are copied."""

@@ -11,7 +11,6 @@ import os
 import re
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 from tso3.io.asdftree import edit_tree
 from tso3.io.atomic import atomic_path
 from tso3.io.crfintsplan import CrfintsRecord, correct_primary
-from tso3.io.disk import begin_flush, reserve, write_at
+from tso3.io.direct import DirectFile
+from tso3.io.disk import reserve, write_at
 from tso3.io.exposure import Exposure
 from tso3.io.fitsfile import padded
 from tso3.io.rectified_grid import ImageGrid, SpectralGrid, table_unit, written_wcs
@@ -157,8 +157,8 @@ class RectifiedWriter:
             temporary = stack.enter_context(atomic_path(self.path))
             self._descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
             stack.callback(os.close, self._descriptor)
+            self._file = stack.enter_context(DirectFile(temporary, self._descriptor, self.path))
             self._lay_out()
-            self._flusher = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="tso3-flush"))
             self._stack = stack.pop_all()
         return self
 
@@ -193,8 +193,7 @@ class RectifiedWriter:
             size = frame * np.dtype(kind).itemsize
             offset = self._offsets[name] + (first - self._start) * size
             data = np.ascontiguousarray(part.astype(f">{kind}", copy=False))
-            write_at(self._descriptor, data.reshape(-1).view(np.uint8).data, offset, self.path)
-            self._flusher.submit(begin_flush, self._descriptor, offset, (last - first) * size)
+            self._file.write([(data.reshape(-1).view(np.uint8).data, offset)])
         with self._lock:
             self._missing -= last - first
 

@@ -1,0 +1,243 @@
+"""
+Large writes that go to the disk without a copy in the system's memory of files.
+
+The usual way, the system copies what is written into pages of its own, finds memory for them, and writes them to the
+disk later; a run that flushes its products waits for that. Whole pages can be handed to the disk as they are. It costs
+less processor time, leaves little for the flush, and what other programs keep in that memory (the inputs of the next
+run) stays there. 1.5 GB, two threads, with the flush: 1.36 and 0.51 s the usual way, 0.54 and 0.65 s in this one; one
+thread 3.9 and 0.6 s, where the memory had to be found first.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from queue import Queue
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tso3.io.disk import begin_flush, flush_data, refusal, write_at
+
+__all__ = ["DirectFile"]
+
+_PAGE = 4096
+_CHUNK = 4 * 2**20
+_LEAST = 2**20
+"""
+Smaller pieces are written the usual way: the disk takes as long for little as for much, and their ends, which go
+through memory, wait for it (tiles of 256 KiB, TSGRISM 256 × 150: 3.1 s the usual way, 4.1 s in this one).
+"""
+
+_TAKING = ("ext4", "xfs")
+"""Kinds of file systems that are asked. Shares on a network would wait for an answer to every write."""
+
+
+class _Stages:
+    """Buffers that begin on a page, as the disk wants it; whoever wants one more than there are waits for the disk."""
+
+    def __init__(self, n: int) -> None:
+        self._free: Queue[NDArray[np.uint8] | None] = Queue()
+        for _ in range(n):
+            self._free.put(None)
+
+    def take(self) -> NDArray[np.uint8]:
+        """Return a buffer of `_CHUNK` bytes."""
+        stage = self._free.get()
+        if stage is None:
+            room = mmap.mmap(-1, _CHUNK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            stage = np.frombuffer(room, np.uint8)
+        return stage
+
+    def give(self, stage: NDArray[np.uint8]) -> None:
+        """Take a buffer back."""
+        self._free.put(stage)
+
+
+_STAGES = _Stages(6)
+"""Of the whole process: 24 MiB, however many files it writes."""
+
+
+@dataclass
+class _Batch:
+    """Pages on their way to the disk: the buffer that holds them, how much of it is filled, and where they belong."""
+
+    stage: NDArray[np.uint8]
+    filled: int = 0
+    pieces: list[tuple[int, slice]] = field(default_factory=list)
+
+    def add(self, pages: NDArray[np.uint8], offset: int) -> None:
+        """Copy pages that fit."""
+        here = slice(self.filled, self.filled + pages.size)
+        np.copyto(self.stage[here], pages)
+        self.pieces.append((offset, here))
+        self.filled = here.stop
+
+
+class DirectFile:
+    r"""
+    A file being written, whose large pieces go past the system's memory of files where the file system allows it.
+
+    Several threads may write at once, as long as no two write the same bytes. A thread of its own hands the pages to
+    the disk while others compute. The pages at both ends of a piece, which may belong to neighbours too, go the usual
+    way, and so does everything on systems and file systems that have no other (macOS; shares on a network): the bytes
+    of the file are the same. It is a context manager: on leaving, all is written, or the first error of the disk is
+    raised.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; it exists.
+    descriptor : int
+        Of the file, open for writing; it is the caller's, who closes it.
+    product : path-like
+        What the file will be, for the message of an error.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from pathlib import Path
+    >>> from tso3.io.direct import DirectFile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a"
+    ...     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    ...     with DirectFile(path, descriptor, path) as file:
+    ...         file.write([(b"abc", 2)])
+    ...     os.close(descriptor)
+    ...     path.read_bytes()
+    b'\x00\x00abc'
+    """
+
+    def __init__(self, path: str | Path, descriptor: int, product: str | Path) -> None:
+        self._path = Path(path)
+        self._descriptor = descriptor
+        self._product = product
+        self._direct = -1
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._queue = ThreadPoolExecutor(1, thread_name_prefix="tso3-flush")  # the disk may keep it waiting
+        self._direct = _opened(self._path)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._queue.shutdown(wait=True, cancel_futures=kind is not None)
+        if self._direct >= 0:
+            os.close(self._direct)
+        if kind is None:
+            self._raise_error()
+
+    def write(self, pieces: Iterable[tuple[bytes | memoryview, int]]) -> None:
+        """
+        Write contiguous bytes, each piece at its offset; they may be changed as soon as this returns.
+
+        Parameters
+        ----------
+        pieces : iterable of (bytes or memoryview, int)
+            Bytes and their offset in the file.
+
+        Raises
+        ------
+        tso3.errors.OutputError
+            If the system refuses, here or in an earlier call.
+        """
+        self._raise_error()
+        batch = None
+        for data, offset in pieces:
+            view = memoryview(data)
+            first, last = -(-offset // _PAGE) * _PAGE, (offset + len(view)) // _PAGE * _PAGE
+            if self._direct < 0 or last - first < _LEAST:
+                self._write_through_memory(view, offset)
+                continue
+            write_at(self._descriptor, view[: first - offset], offset, self._product)
+            write_at(self._descriptor, view[last - offset :], last, self._product)
+            batch = self._stage(np.frombuffer(view, np.uint8)[first - offset : last - offset], first, batch)
+        if batch is not None:
+            self._submit(self._send, batch)
+
+    def flush(self) -> None:
+        """Begin to flush the file to disk, after all that was written."""
+        self._submit(self._flushed)
+
+    def _stage(self, pages: NDArray[np.uint8], offset: int, batch: _Batch | None) -> _Batch | None:
+        """Copy pages into the batch, send those that are full, and return the last."""
+        done = 0
+        while done < pages.size:
+            batch = _Batch(_STAGES.take()) if batch is None else batch
+            part = pages[done : done + _CHUNK - batch.filled]
+            batch.add(part, offset + done)
+            done += part.size
+            if batch.filled == _CHUNK:
+                self._submit(self._send, batch)
+                batch = None
+        return batch
+
+    def _submit(self, work: Callable[..., None], *batches: _Batch) -> None:
+        def ended(future: Future[None]) -> None:
+            for batch in batches:
+                _STAGES.give(batch.stage)
+            if not future.cancelled() and self._error is None:
+                self._error = future.exception()
+
+        self._queue.submit(work, *batches).add_done_callback(ended)
+
+    def _send(self, batch: _Batch) -> None:
+        for offset, here in batch.pieces:
+            self._write_pages(batch.stage[here].data, offset)
+
+    def _write_pages(self, pages: memoryview, offset: int) -> None:
+        """Write whole pages; what the file system does not take goes the usual way."""
+        done = 0
+        try:
+            while done < len(pages) and done % _PAGE == 0:
+                done += os.pwrite(self._direct, pages[done:], offset + done)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise refusal(error, self._product) from error
+        if done < len(pages):
+            write_at(self._descriptor, pages[done:], offset + done, self._product)
+
+    def _write_through_memory(self, view: memoryview, offset: int) -> None:
+        write_at(self._descriptor, view, offset, self._product)
+        self._submit(lambda: begin_flush(self._descriptor, offset, len(view)))  # so that little is left for the end
+
+    def _flushed(self) -> None:
+        try:
+            flush_data(self._descriptor)
+        except OSError as error:
+            raise refusal(error, self._product) from error
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def _opened(path: Path) -> int:
+    """Return a descriptor past the system's memory of files, or -1 where there is none."""
+    flag = getattr(os, "O_DIRECT", None)
+    if flag is None or _kind_of_file_system(path.parent) not in _TAKING:
+        return -1
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | flag)
+    except OSError:  # not this file system after all: the usual way always is there
+        return -1
+
+
+@lru_cache
+def _kind_of_file_system(folder: Path) -> str | None:
+    """Return what Linux calls the kind of a folder's file system; None if it does not tell."""
+    device = os.stat(folder).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return None
+    fields = [line.split() for line in lines]
+    return next((field[field.index("-") + 1] for field in fields if field[2] == wanted), None)

@@ -105,7 +105,6 @@ def test_an_error_of_the_disk_is_raised_and_buffers_come_back(way, target, monke
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    data = bytes(30 * PAGE)
     for _ in range(3):  # more than there are buffers
         with pytest.raises(OutputError, match="cannot be written: Input/output error"):
             fill(path, descriptor, bytes(30 * PAGE))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tso3.blas import one_blas_thread
 from tso3.errors import ClusterError, Tso3Error, Tso3Warning
 
 __all__ = ["Done", "RunEnded", "differences", "facts", "processor_warning", "work"]
@@ -153,7 +154,7 @@ def work(path: str, index: int, topic: str) -> Done:
     slots, task = worker.state.nthreads, tasks[index]
     threads = task.limits.workers or slots
     task = replace(task, limits=replace(task.limits, workers=threads).shared(slots))
-    with _noted_warnings() as texts:
+    with one_blas_thread(), _noted_warnings() as texts:
         other = processor_warning(expected, here)
         if other:
             warnings.warn(other, Tso3Warning, stacklevel=2)

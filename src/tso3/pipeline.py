@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tso3 import __version__
+from tso3.blas import one_blas_thread
 from tso3.config import resolve
 from tso3.engine import available_workers, parse_size
 from tso3.errors import Tso3Warning
@@ -116,7 +117,7 @@ def run(
         exposures that were finished before stay.
     """
     started = time.perf_counter()
-    with recorded_warnings() as texts:
+    with one_blas_thread(), recorded_warnings() as texts:
         preset, settings = resolve(preset, explicit=parameters)
         memory = parse_size(max_memory)
         threads = checked("workers", workers, available_workers())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tso3 import __version__
+from tso3.blas import one_blas_thread
 from tso3.config import resolve
 from tso3.engine import available_workers, parse_size
 from tso3.errors import InputError, ParameterError
@@ -114,7 +115,7 @@ def scan(
         If an input, a parameter or a reference cannot be used, or a scan makes no sense for the mode.
     """
     started = time.perf_counter()
-    with recorded_warnings() as texts:
+    with one_blas_thread(), recorded_warnings() as texts:
         preset, settings = resolve(preset, explicit=parameters)
         limits = Limits(
             parse_size(max_memory),

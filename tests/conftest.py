@@ -133,3 +133,13 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TSO3_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unflushed(request):
+    """What a test writes need not reach the disk; only where writing is tested (io, faults), it is flushed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name not in ("io", "faults"):
+            for name in ("fsync", "fdatasync"):
+                patch.setattr(os, name, lambda descriptor: None, raising=False)
+        yield

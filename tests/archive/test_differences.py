@@ -32,13 +32,13 @@ def our_table(result, kind: str) -> QTable:
 @pytest.fixture(scope="session")
 def lrs(visit):
     """A short MIRI exposure in two segments: the cheapest spectra."""
-    return visit("MIR_LRS-SLITLESS", n_int=10, segments=2, seed=3).with_references(wavelengthrange=None)
+    return visit("MIR_LRS-SLITLESS", n_int=6, segments=2, seed=3).with_references(wavelengthrange=None)
 
 
 @pytest.fixture(scope="session")
 def bots(visit):
     """A short NIRSpec exposure with both detectors, in two segments each."""
-    return visit("NRS_BRIGHTOBJ", n_int=8, segments=2, seed=3).with_references(wavelengthrange=None)
+    return visit("NRS_BRIGHTOBJ", n_int=4, segments=2, seed=3).with_references(wavelengthrange=None)
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,7 @@ def test_01_every_order_has_its_own_wavelength_range():
 
 
 def test_01_a_wavelength_range_that_is_given_is_used(visit, both):
-    given = visit("MIR_LRS-SLITLESS", n_int=10, segments=2, seed=3)
+    given = visit("MIR_LRS-SLITLESS", n_int=6, segments=2, seed=3)
     without = given.with_references(wavelengthrange=None)
     theirs, result = both(given, NO_BACKGROUND)
     reference, whole = both(without, NO_BACKGROUND)
@@ -133,7 +133,7 @@ def test_04_integrations_with_the_same_time_are_kept(lrs, edited, both):
         for name in ("start", "mid", "end"):
             for scale in ("MJD_UTC", "BJD_TDB"):
                 column = model.int_times[f"int_{name}_{scale}"]
-                column[4] = column[3]
+                column[2] = column[1]
 
     changed = edited(lrs, file=repeat)
     theirs, result = both(changed, NO_BACKGROUND)

@@ -39,8 +39,8 @@ def photometry(**parameters):
 
 
 CASES = {
-    "bots, background": Case(BOTS, 52, extract(subtract_background=True)),
-    "bots, no background": Case(BOTS, 10, extract(subtract_background=False, apply_apcorr=False), ONE),
+    "bots, background": Case(BOTS, 52, extract(subtract_background=True), ONE),
+    "bots, two detectors": Case(BOTS, 6, extract(subtract_background=False, apply_apcorr=False)),
     "bots, static, defaults of all steps": Case(BOTS, 10, simulate=ONE),
     "bots, along the trace": Case(
         BOTS, 10, extract(subtract_background=True, position_offset=0.3), ONE, along_wcs=True
@@ -56,7 +56,7 @@ CASES = {
         ONE,
     ),
     "lrs, background": Case(LRS, 56, extract(subtract_background=True, apply_apcorr=False)),
-    "lrs, no background": Case(LRS, 18, extract(subtract_background=False, apply_apcorr=False)),
+    "lrs, no background": Case(LRS, 8, extract(subtract_background=False, apply_apcorr=False)),
     "lrs, aperture correction": Case(LRS, 6, extract(subtract_background=True)),
     "lrs, along the trace": Case(LRS, 8, extract(subtract_background=False, apply_apcorr=False), along_wcs=True),
     "lrs, mean background, DN/s": Case(

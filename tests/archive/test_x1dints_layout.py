@@ -52,7 +52,7 @@ HEADER = {
     "position_angle": "PA_APER", "wavelength_corrected": "WAVECOR", "flux_unit": "TUNIT3", "sb_unit": "TUNIT8",
 }  # fmt: skip
 
-CASES = {"bots": ("NRS_BRIGHTOBJ", 8), "lrs": ("MIR_LRS-SLITLESS", 6)}
+CASES = {"bots": ("NRS_BRIGHTOBJ", 4), "lrs": ("MIR_LRS-SLITLESS", 6)}
 
 
 def spectra_of(hdu, header, start):

@@ -24,7 +24,8 @@ def scene(request, tmp_path_factory):
     mode, options = SCENES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     visit = simulate(mode, folder / "in", depth=0.01, **options, **PEACE)
-    result = tso3.run(visit.association, folder / "out", parameters={"extract_1d": {"skip": True}})
+    unused = {"extract_1d": {"skip": True}, "rectify": {"skip": True}}
+    result = tso3.run(visit.association, folder / "out", parameters=unused)
     truth = dict(np.load(next(iter(visit.truths.values()))))
     few = options | {"n_int": 12}
     pure = simulate(mode, folder / "pure", depth=0.0, noise=False, cosmic_rays=0.0, bad_pixels=0.0, **few, **PEACE)

@@ -16,6 +16,8 @@ from tso3.simulate import simulate
 ISOLATED = {1: (0.95, 2.2), 2: (0.62, 0.95), 3: (0.68, 0.90)}
 """Wavelengths [micron] at which an order stands alone, nearly: 6 % of order 3 is light of order 2."""
 LIGHT = {"pastasoss", "photom"}
+FLAT = {"rectify": {"skip": True}}
+"""Where only spectra are looked at: frames of 256 rows and three orders take long to rectify."""
 
 
 def overrides(visit, kinds):
@@ -114,7 +116,7 @@ def test_without_references_traces_are_those_of_the_light(clean, known, tmp_path
     from tso3.io.soss_references import read_photom
 
     with pytest.warns(tso3.Tso3Warning, match="no photom reference is given, so spectra stay in DN/s"):
-        result = tso3.run(clean.association, tmp_path)
+        result = tso3.run(clean.association, tmp_path, parameters=FLAT)
     found = spectra(result)
     assert all(unit == "DN/s" for _, _, unit in found.values())
     inside = (found[2][0] >= 0.6) & (found[2][0] <= 0.85)  # where order 1 does not reach: the built-in range
@@ -131,7 +133,7 @@ def test_without_references_traces_are_those_of_the_light(clean, known, tmp_path
 
 def test_the_older_layout_of_traces_gives_the_same(clean, known, tmp_path):
     kinds = {"spectrace", "wavemap", "photom"}
-    old = spectra(tso3.run(clean.association, tmp_path, overrides=overrides(clean, kinds)))
+    old = spectra(tso3.run(clean.association, tmp_path, overrides=overrides(clean, kinds), parameters=FLAT))
     for order in (1, 2, 3):
         assert np.allclose(ratio(clean, old, order), ratio(clean, spectra(known), order), rtol=2e-4)
 
@@ -260,7 +262,7 @@ def test_times_of_stripes_are_kept_and_combined(short, tmp_path):  # T21, jwst#1
         hdus.append(fits.BinTableHDU.from_columns(columns, name="INT_TIMES_STRIPE"))
 
     association = copied(short, tmp_path / "in", add)
-    result = quietly(association, tmp_path / "out", overrides=overrides(short, LIGHT))
+    result = quietly(association, tmp_path / "out", overrides=overrides(short, LIGHT), parameters=FLAT)
     for source, product in zip(
         sorted((tmp_path / "in").glob("*calints.fits")), result.products["crfints"], strict=True
     ):
@@ -280,7 +282,7 @@ def test_times_of_stripes_are_kept_and_combined(short, tmp_path):  # T21, jwst#1
 
 def test_stripes_are_extracted_where_the_short_name_does_not_fit(clean, known, tmp_path):
     association = copied(clean, tmp_path / "in", lambda hdus: hdus[0].header.set("SUBARRAY", "SUB204STRIPE_SOSS"))
-    found = spectra(tso3.run(association, tmp_path / "out", overrides=overrides(clean, LIGHT)))
+    found = spectra(tso3.run(association, tmp_path / "out", overrides=overrides(clean, LIGHT), parameters=FLAT))
     for order, (_, flux, _) in spectra(known).items():
         assert np.array_equal(found[order][1], flux, equal_nan=True)
 
@@ -293,14 +295,14 @@ def test_images_of_another_size_are_refused(short, tmp_path):
 
 def test_photom_can_be_skipped_and_has_no_row(short, tmp_path):
     result = tso3.run(
-        short.association, tmp_path, overrides=overrides(short, LIGHT), parameters={"photom": {"skip": True}}
+        short.association, tmp_path, overrides=overrides(short, LIGHT), parameters={"photom": {"skip": True}} | FLAT
     )
     assert all(unit == "DN/s" for _, _, unit in spectra(result).values())
     with fits.open(result.products["x1dints"][0]) as hdus:
         assert hdus[0].header["S_PHOTOM"] == "SKIPPED"
     association = copied(short, tmp_path / "in", lambda hdus: hdus[0].header.set("PUPIL", "CLEARP"))
     with pytest.warns(tso3.Tso3Warning, match="has no row for CLEAR, CLEARP and order"):
-        tso3.run(association, tmp_path / "out", overrides=overrides(short, LIGHT))
+        tso3.run(association, tmp_path / "out", overrides=overrides(short, LIGHT), parameters=FLAT)
 
 
 def test_spectra_are_read_again(reduced, tmp_path):
@@ -315,7 +317,7 @@ def test_each_order_has_the_unit_of_its_own_spectra(clean, tmp_path):
         hdus[1].data = hdus[1].data[hdus[1].data["order"] != 3]
         hdus.writeto(photom)
     given = overrides(clean, LIGHT) | {"photom": photom}
-    band = {"white_light": {"min_wavelength": 0.96, "max_wavelength": 2.8}}
+    band = {"white_light": {"min_wavelength": 0.96, "max_wavelength": 2.8}} | FLAT
     result = quietly(clean.association, tmp_path / "out", overrides=given, parameters=band)
     light = result.white_light
     units = [str(light[f"whitelight_flux_order_{order}"].unit) for order in (1, 2, 3)]

@@ -20,7 +20,7 @@ from tso3.simulate.configurations import CONFIGURATIONS
 
 GRISM = "NRC_TSGRISM"
 QUIET = {"noise": False, "cosmic_rays": 0.0, "bad_pixels": 0.0, "flat_error": 0.0, "jitter": 0.0, "drift": 0.0}
-STILL = {"outlier_detection": {"skip": True}}
+STILL = {"outlier_detection": {"skip": True}, "rectify": {"skip": True}}
 CASES = {
     "prism": ("NRS_BRIGHTOBJ", "PRISM", "SUB512"),
     "prism, 16 rows": ("NRS_BRIGHTOBJ", "PRISM", "SUB512S"),

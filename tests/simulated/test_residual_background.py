@@ -13,7 +13,7 @@ from tso3.simulate import simulate
 
 
 def run(visit, folder, background="none", *, steps=None, **arguments):
-    parameters = {"residual_background": {"background": background}} | (steps or {})
+    parameters = {"residual_background": {"background": background}, "rectify": {"skip": True}} | (steps or {})
     return tso3.run(visit.association, folder, parameters=parameters, **arguments)
 
 

@@ -17,7 +17,7 @@ from tso3.scanning import parse_annuli, parse_sizes, scanned_grid
 from tso3.simulate import simulate
 from tso3.steps.mrs import mrs_setups
 
-STILL = {"survey": {"n_sample": 12}}
+STILL = {"survey": {"n_sample": 12}, "rectify": {"skip": True}}
 VISITS = {
     "prism": ("NRS_BRIGHTOBJ", {"configuration": "PRISM", "n_int": 24, "segments": 2, "cosmic_rays": 20.0}),
     "lrs": ("MIR_LRS-SLITLESS", {"n_int": 12, "segments": 2}),

@@ -24,7 +24,7 @@ def steady(tmp_path_factory):
 def flags(visit, folder, width, **arguments):
     """Return the flags of a run."""
     step = {"method": "sigma_clip", "rolling_window_width": width}
-    parameters = {"outlier_detection": step, "extract_1d": {"skip": True}}
+    parameters = {"outlier_detection": step, "extract_1d": {"skip": True}, "rectify": {"skip": True}}
     result = tso3.run(visit.association, folder, parameters=parameters, **arguments)
     return np.concatenate([fits.getdata(p, "DQ") & OUTLIER != 0 for p in sorted(result.products["crfints"])])
 

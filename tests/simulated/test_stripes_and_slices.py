@@ -19,6 +19,7 @@ PLAIN = {
     "extract_1d": {"missing": "drop", "subtract_background": False},
     "white_light": {"missing": "drop"},
     "outlier_detection": {"skip": True},
+    "rectify": {"skip": True},
 }
 
 

@@ -17,7 +17,8 @@ OUTLIER = pixel_flags()["OUTLIER"]
 
 def flags_and_truth(visit, folder, **parameters):
     """Return flags of the run, cosmic rays that were not caught, and which samples came in good."""
-    result = tso3.run(visit.association, folder, parameters={"extract_1d": {"skip": True}, **parameters})
+    unused = {"extract_1d": {"skip": True}, "rectify": {"skip": True}}
+    result = tso3.run(visit.association, folder, parameters=unused | parameters)
     flagged = np.concatenate([fits.getdata(p, "DQ") & OUTLIER != 0 for p in sorted(result.products["crfints"])])
     good = np.concatenate([fits.getdata(p, "DQ") & 1 == 0 for p in visit.members])
     truth = dict(np.load(next(iter(visit.truths.values()))))

@@ -14,7 +14,7 @@ from tso3.errors import OutputError
 from tso3.io import direct
 from tso3.io.direct import DirectFile
 
-PAGE = 4096
+PAGE = direct._PAGE
 
 
 @pytest.fixture(params=["direct", "usual"])

@@ -28,7 +28,9 @@ from tso3.io.disk import begin_flush, flush_data, refusal, write_at
 
 __all__ = ["DirectFile"]
 
-_PAGE = 4096
+_PAGE = max(4096, mmap.PAGESIZE)
+"""Bytes that memory and disk exchange: writes of both ways must never share any."""
+
 _CHUNK = 4 * 2**20
 _LEAST = 2**20
 """

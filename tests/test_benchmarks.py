@@ -27,7 +27,7 @@ def benchmark(code, *arguments, env=None):
 
 
 def test_memory_and_stages_of_a_process_tree(tmp_path):
-    child = "x = bytearray(80 << 20); import time; time.sleep(0.6)"
+    child = "x = bytearray(80 << 20); import time; time.sleep(1.0)"
     parent = (
         "import subprocess, sys, time\n"
         "say = lambda text: print('12:00:00', text, file=sys.stderr, flush=True)\n"
@@ -42,12 +42,25 @@ def test_memory_and_stages_of_a_process_tree(tmp_path):
     )
     returncode, seconds, private, steps = benchmark(code, tmp_path)
     assert returncode == 3
-    assert seconds > 0.8
+    assert seconds > 1.2
     assert 130 << 20 < private < 200 << 20
     assert list(steps) == ["start-up", "survey", "NRS1", "end"]
-    assert steps["survey"] == pytest.approx(0.2, abs=0.15)
-    assert steps["NRS1"] > 0.6
-    assert sum(steps.values()) == pytest.approx(seconds, abs=0.05)
+    assert all(value >= 0 for value in steps.values())  # how long each is depends on the load of the machine
+    assert sum(steps.values()) <= seconds
+
+
+def test_the_time_of_a_stage_is_between_its_lines(tmp_path):
+    code = (
+        "import json; from measure import _stages\n"
+        "lines = [(0.3, 'survey: 3'), (0.5, 'survey: done in 0.2 s'), (0.75, 'NRS1: 10'), (0.8, 'NRS2: 10'),\n"
+        "         (1.75, 'NRS1: done in 1 s'), (2.0, 'NRS2: done in 1 s'),\n"
+        "         (2.5, 'NRS1: 10'), (3.0, 'NRS1: done in 1 s')]\n"
+        "print(json.dumps([_stages([(at, '12:00:00 ' + text) for at, text in lines], 3.5), _stages([], 1.0)]))"
+    )
+    stages, none = benchmark(code)
+    expected = {"start-up": 0.3, "survey": 0.2, "NRS1": 1.5, "NRS2": 1.2, "end": 0.5}
+    assert stages == pytest.approx(expected)
+    assert none == {}
 
 
 @pytest.mark.parametrize("n_written", [0, 1000, 9_000_000, 40_000_000])

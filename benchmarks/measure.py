@@ -218,9 +218,30 @@ def copy_with_sync(inputs: Iterable[Path], n_written: int, folder: Path) -> floa
         target.unlink(missing_ok=True)
 
 
-def touch_memory(share: float = 0.8) -> int:
+def read_once(paths: Iterable[Path]) -> int:
     """
-    Use most of the memory that is free once, give it back, and return how many bytes it was.
+    Read files to their ends and return their bytes.
+
+    A program that has used most of the memory leaves the next one to read its inputs from the disk; after this, whoever
+    comes next finds them in memory, as far as they fit.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Files.
+    """
+    n_bytes = 0
+    room = memoryview(bytearray(8 << 20))
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while n := file.readinto(room):
+                n_bytes += n
+    return n_bytes
+
+
+def touch_memory(share: float = 0.8, at_most: int | None = None) -> int:
+    """
+    Use memory that is free once, give it back, and return how many bytes it was.
 
     A virtual machine that has just started has its memory only on paper: the first use of each page is a call to its
     host. On the machine of `results.md` 19 GiB took 38 s the first time and 2.7 s the second. Programs that write
@@ -230,8 +251,11 @@ def touch_memory(share: float = 0.8) -> int:
     ----------
     share : float
         Of the memory that is available.
+    at_most : int, optional
+        Bytes, where less will do.
     """
     n_bytes = int(psutil.virtual_memory().available * share)
+    n_bytes = n_bytes if at_most is None else min(n_bytes, at_most)
     page = mmap.PAGESIZE
     with mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as room:
         for offset in range(0, n_bytes, page):

@@ -4,11 +4,12 @@ Measure tso3 beside a plain copy of its bytes and, if asked, beside the referenc
     python benchmarks/run.py --case bots --against jwst --repeat 3
 
 Everything is timed as whole processes, alternating: copy with sync, ``tso3 run --preset archive``, ``tso3 run``, the
-same with ``--skip rectify`` (what it takes less is the cost of rectified exposures, held against writing their bytes),
-reference pipeline; then again. With ``--again N`` a round has N runs of the archive preset, the further ones after the
-reference pipeline, and their median counts: a run of some seconds is more at the mercy of the machine than one of
-minutes. The visit of a case is simulated once and kept in the work folder. The result goes to
-``benchmarks/results.md`` (and ``results.json``), one row per case; a case that is measured again replaces its row.
+same with ``--skip rectify`` (what it takes less is the cost of rectified exposures, held against writing their
+bytes), reference pipeline; then again. With ``--again N`` a round has N runs of the archive preset, the further ones
+after the reference pipeline, and their median counts: a run of some seconds is more at the mercy of the machine than
+one of minutes. Every run, of every program, begins with its inputs in memory. The visit of a case is simulated once
+and kept in the work folder. The result goes to ``benchmarks/results.md`` (and ``results.json``), one row per case; a
+case that is measured again replaces its row.
 
 The reference pipeline needs an environment of its own (Python 3.12, ``pip install jwst==3.0.0 setuptools``); tell its
 interpreter with ``--peer-python`` or the variable ``TSO3_PEER_PYTHON``.
@@ -25,18 +26,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from cases import CASES, Case
-from measure import Measured, copy_with_sync, folder_bytes, measure, touch_memory
+from measure import Measured, copy_with_sync, folder_bytes, measure, read_once, touch_memory
 from report import machine, write_results
 from tso3.errors import InputError
 
 HERE = Path(__file__).parent
 PEER_VARIABLE = "TSO3_PEER_PYTHON"
+TOUCHED_BEFORE_RUN = 3 * 2**30
 PROGRAMS = ("archive", "default", "unrectified", "jwst")
 
 
@@ -108,10 +111,19 @@ def peer_command(visit: Visit, case: Case, python: Path, output: Path, folder: P
     return [str(python), str(HERE / "peer.py"), str(path)]
 
 
-def settle(seconds: float) -> None:
-    """Let the disk finish what it has, and wait: one that has just taken some gigabytes is slower for a while."""
+def settle(inputs: Iterable[Path], options: argparse.Namespace) -> None:
+    """
+    Give every program the same start, whoever ran before.
+
+    The disk finishes what it has and is left alone: one that has just taken some gigabytes is slower for a while. The
+    inputs are read once, since one that used most of the memory has pushed them out. With ``--touch-memory`` some free
+    memory is used, since a virtual machine gives back to its host what a large program leaves.
+    """
     os.sync()
-    time.sleep(seconds)
+    time.sleep(options.settle)
+    read_once(inputs)
+    if options.touch_memory:
+        touch_memory(at_most=TOUCHED_BEFORE_RUN)
 
 
 def one_run(program: str, visit: Visit, case: Case, folder: Path, options: argparse.Namespace) -> tuple[Measured, int]:
@@ -123,7 +135,7 @@ def one_run(program: str, visit: Visit, case: Case, folder: Path, options: argpa
         command = peer_command(visit, case, options.peer_python, output, folder)
     else:
         command = our_command(visit, case, program, output, options.max_memory)
-    settle(options.settle)
+    settle(visit.members, options)
     result = measure(command, cwd=folder)
     if result.returncode != 0:
         raise SystemExit(f"{program} failed on {case.title}:\n{result.stderr[-3000:]}")
@@ -144,7 +156,7 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
     n_read = folder_bytes(visit.members)
     n_written = n_read
     for i in range(options.repeat + 1):  # the first round warms caches; the reference pipeline is too slow for it
-        settle(options.settle)
+        settle(visit.members, options)
         seconds = copy_with_sync(visit.members, n_written, folder)
         copies += [seconds] if i else []
         for name in [*programs, *["archive"] * (options.again - 1 if i else 0)]:
@@ -156,7 +168,7 @@ def benchmark(case: Case, visit: Visit, folder: Path, options: argparse.Namespac
             print(f"{label}: {result.seconds:.2f} s, {result.private_bytes / 2**20:.0f} MiB", file=sys.stderr)
             if i:
                 runs[name].append(result)
-        settle(options.settle)
+        settle((), options)
         seconds = copy_with_sync((), written["default"] - written["unrectified"], folder)
         writes += [seconds] if i else []
     return {
@@ -233,7 +245,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--touch-memory",
         action="store_true",
-        help="use the free memory once, first: for a virtual machine just started",
+        help="use the free memory once, first, and 3 GiB of it before each run: for a virtual machine",
     )
     parser.add_argument("--no-save", action="store_true", help="leave benchmarks/results.* as they are")
     options = parser.parse_args(argv)

@@ -80,6 +80,15 @@ def test_the_copy_writes_as_many_bytes_as_asked(tmp_path, n_written):
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_inputs_are_read_to_their_ends(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 9_000_001)
+    (tmp_path / "b").write_bytes(b"")
+    code = (
+        "import json, measure; from pathlib import Path; print(json.dumps(measure.read_once(map(Path, sys.argv[1:]))))"
+    )
+    assert benchmark(code, tmp_path / "a", tmp_path / "b", tmp_path / "a") == 18_000_002
+
+
 def test_memory_is_used_once_and_given_back():
     code = (
         "import json, os, measure, resource\n"

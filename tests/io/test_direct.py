@@ -135,3 +135,17 @@ def test_other_file_systems_are_left_alone(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "O_DIRECT", raising=False)
     monkeypatch.setattr(direct, "_kind_of_file_system", lambda folder: "ext4")
     assert direct._opened(path) == -1
+
+
+def test_a_piece_that_fails_leaves_no_buffer_behind(way, target):
+    path, descriptor = target
+    broken = os.open(path, os.O_RDONLY)  # what goes through memory is refused, after pages of the first were taken
+    data = bytes(4 * PAGE)
+    try:
+        for _ in range(3):  # more than there are buffers
+            with pytest.raises(OutputError, match="cannot be written"), DirectFile(path, broken, path) as file:
+                file.write([(data, 0), (data[:7], 20 * PAGE)])
+    finally:
+        os.close(broken)
+    fill(path, descriptor, bytes(30 * PAGE))
+    assert path.read_bytes()[: 30 * PAGE] == bytes(30 * PAGE)

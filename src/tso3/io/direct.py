@@ -151,35 +151,24 @@ class DirectFile:
             If the system refuses, here or in an earlier call.
         """
         self._raise_error()
-        batch = None
-        for data, offset in pieces:
-            view = memoryview(data)
-            first, last = -(-offset // _PAGE) * _PAGE, (offset + len(view)) // _PAGE * _PAGE
-            if self._direct < 0 or last - first < _LEAST:
-                self._write_through_memory(view, offset)
-                continue
-            write_at(self._descriptor, view[: first - offset], offset, self._product)
-            write_at(self._descriptor, view[last - offset :], last, self._product)
-            batch = self._stage(np.frombuffer(view, np.uint8)[first - offset : last - offset], first, batch)
-        if batch is not None:
-            self._submit(self._send, batch)
+        with _Filling(self) as filling:
+            for data, offset in pieces:
+                view = memoryview(data)
+                first, last = -(-offset // _PAGE) * _PAGE, (offset + len(view)) // _PAGE * _PAGE
+                if self._direct < 0 or last - first < _LEAST:
+                    self._write_through_memory(view, offset)
+                    continue
+                write_at(self._descriptor, view[: first - offset], offset, self._product)
+                write_at(self._descriptor, view[last - offset :], last, self._product)
+                filling.add(np.frombuffer(view, np.uint8)[first - offset : last - offset], first)
 
     def flush(self) -> None:
         """Begin to flush the file to disk, after all that was written."""
         self._submit(self._flushed)
 
-    def _stage(self, pages: NDArray[np.uint8], offset: int, batch: _Batch | None) -> _Batch | None:
-        """Copy pages into the batch, send those that are full, and return the last."""
-        done = 0
-        while done < pages.size:
-            batch = _Batch(_STAGES.take()) if batch is None else batch
-            part = pages[done : done + _CHUNK - batch.filled]
-            batch.add(part, offset + done)
-            done += part.size
-            if batch.filled == _CHUNK:
-                self._submit(self._send, batch)
-                batch = None
-        return batch
+    def send(self, batch: _Batch) -> None:
+        """Hand pages to the disk, after all that was handed to it before; their buffer is given back then."""
+        self._submit(self._send, batch)
 
     def _submit(self, work: Callable[..., None], *batches: _Batch) -> None:
         def ended(future: Future[None]) -> None:
@@ -219,6 +208,36 @@ class DirectFile:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+class _Filling:
+    """The buffer that a call of `DirectFile.write` fills: sent when full and at the end, given back at an error."""
+
+    def __init__(self, file: DirectFile) -> None:
+        self._file = file
+        self._batch: _Batch | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._batch is not None and kind is None:
+            self._file.send(self._batch)
+        elif self._batch is not None:
+            _STAGES.give(self._batch.stage)
+
+    def add(self, pages: NDArray[np.uint8], offset: int) -> None:
+        """Copy pages, and send the buffers that they fill."""
+        done = 0
+        while done < pages.size:
+            if self._batch is None:
+                self._batch = _Batch(_STAGES.take())
+            part = pages[done : done + _CHUNK - self._batch.filled]
+            self._batch.add(part, offset + done)
+            done += part.size
+            if self._batch.filled == _CHUNK:
+                full, self._batch = self._batch, None
+                self._file.send(full)
 
 
 def _opened(path: Path) -> int:

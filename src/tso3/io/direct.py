@@ -151,16 +151,21 @@ class DirectFile:
             If the system refuses, here or in an earlier call.
         """
         self._raise_error()
+        dirty = None
         with _Filling(self) as filling:
             for data, offset in pieces:
                 view = memoryview(data)
                 first, last = -(-offset // _PAGE) * _PAGE, (offset + len(view)) // _PAGE * _PAGE
                 if self._direct < 0 or last - first < _LEAST:
-                    self._write_through_memory(view, offset)
+                    write_at(self._descriptor, view, offset, self._product)
+                    dirty = _hull(dirty, offset, offset + len(view))
                     continue
                 write_at(self._descriptor, view[: first - offset], offset, self._product)
                 write_at(self._descriptor, view[last - offset :], last, self._product)
                 filling.add(np.frombuffer(view, np.uint8)[first - offset : last - offset], first)
+        if dirty is not None:
+            first, last = dirty
+            self._submit(lambda: begin_flush(self._descriptor, first, last - first))  # little is left for the end
 
     def flush(self) -> None:
         """Begin to flush the file to disk, after all that was written."""
@@ -195,10 +200,6 @@ class DirectFile:
         if done < len(pages):
             write_at(self._descriptor, pages[done:], offset + done, self._product)
 
-    def _write_through_memory(self, view: memoryview, offset: int) -> None:
-        write_at(self._descriptor, view, offset, self._product)
-        self._submit(lambda: begin_flush(self._descriptor, offset, len(view)))  # so that little is left for the end
-
     def _flushed(self) -> None:
         try:
             flush_data(self._descriptor)
@@ -208,6 +209,11 @@ class DirectFile:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+def _hull(span: tuple[int, int] | None, first: int, last: int) -> tuple[int, int]:
+    """Return the range that holds both."""
+    return (first, last) if span is None else (min(span[0], first), max(span[1], last))
 
 
 class _Filling:

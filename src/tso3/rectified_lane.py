@@ -16,7 +16,7 @@ from tso3.io.exposure import Exposure
 from tso3.io.rectified import write_frame
 from tso3.lane import Lane, Setting
 from tso3.spectral_lane import SpectralLane
-from tso3.steps.rectified_frame import SpectrumPlace, soss_places, spectrum_place
+from tso3.steps.rectified_frame import SpectrumPlace, missed, shared_edges, soss_places, spectrum_place
 from tso3.steps.rectified_image import prepare_image
 from tso3.steps.rectify import RectifyPlan, frame, prepare_spectra
 
@@ -54,13 +54,17 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
         for place in _places(lane):
             key = (lane.exposure.detector, lane.exposure.stripe, place.order, place.mark)
             groups.setdefault(key, []).append((lane, place))
-    asked = []
+    asked, beyond = [], []
     for members in groups.values():
         places = [place for _, place in members]
         if min(np.isfinite(place.on_trace).sum() for place in places) < _FEWEST:
             setting.progress.message(f"{members[0][0].exposure.label}: not rectified, its trace has hardly any column")
             continue
+        if not extracting and missed(places, setting.parameters.rectify):
+            beyond.append(members[0])
+            continue
         asked.append((members, places, [_shifts(lane, place.turned) for lane, place in members]))
+    _tell_missed(setting, beyond, all_of_them=not asked)
     with ThreadPoolExecutor(setting.limits.workers, thread_name_prefix="tso3") as pool:
         found = pool.map(lambda one: prepare_spectra(one[1], setting.parameters.rectify, one[2]), asked)
         for (members, _, _), plans in zip(asked, found, strict=True):
@@ -74,6 +78,17 @@ def prepare_rectification(lanes: Sequence[Lane]) -> None:
             straight_lane.extract_from(lane, own)
         if not setting.parameters.rectify.skip:
             lane.recipe = replace(lane.recipe, rectify=tuple(plan for _, plan in own))
+
+
+def _tell_missed(setting: Setting, beyond: Sequence[tuple[Lane, SpectrumPlace]], all_of_them: bool) -> None:
+    """Say which spectra have no wavelength in the list of edges; if there are no others, that is an error."""
+    if beyond and all_of_them:
+        shared_edges([beyond[0][1]], setting.parameters.rectify)
+    for lane, place in beyond:
+        order = f" order {place.order}" if lane.exposure.mode.exp_type == "NIS_SOSS" else ""
+        setting.progress.message(
+            f"{lane.exposure.label}{order}: not rectified, {setting.parameters.rectify.step} holds nothing of it"
+        )
 
 
 def _tell_columns(setting: Setting, planned: dict[int, list[tuple[int, RectifyPlan]]], lanes: Sequence[Lane]) -> None:
@@ -95,7 +110,7 @@ def _tell_columns(setting: Setting, planned: dict[int, list[tuple[int, RectifyPl
 def _prepare_images(lanes: Sequence[Lane]) -> None:
     """Plan how images are rectified."""
     for lane in lanes:
-        plan = prepare_image(lane.exposure, lane.setting.parameters.rectify)
+        plan = prepare_image(lane.exposure, lane.setting.parameters.rectify, _shifts(lane, turned=False))
         if plan is None:
             lane.setting.progress.message(f"{lane.exposure.label}: not rectified, it has no WCS")
         else:
@@ -124,7 +139,7 @@ def _places(lane: Lane) -> list[SpectrumPlace]:
 
 
 def _shifts(lane: Lane, turned: bool) -> NDArray[np.float64] | None:
-    """Return how far the light of each integration lies along and across dispersion, if integrations are to follow."""
+    """Return how far the light of each integration lies, along dispersion (x) first, if integrations are to follow."""
     if not lane.setting.parameters.rectify.follow_jitter:
         return None
     if lane.found is None:

@@ -237,3 +237,31 @@ def test_images_too_small_for_a_box_have_no_factor_of_covariance(tmp_path):
     (path,) = result.products["i2dints"]
     assert fits.getdata(path, "SCI").shape == (4, 3, 3)
     assert "R_COVAR" not in fits.getheader(path)
+
+
+def test_a_list_of_edges_for_one_of_two_detectors(tmp_path):
+    visit = simulate("NRS_BRIGHTOBJ", tmp_path, n_int=4, segments=1, seed=3, configuration="G395H")
+    given = {"rectify": {"step": "2.9,3.1,3.4"}, "extract_1d": {"skip": True}}
+    result = tso3.run(visit.association, tmp_path / "out", overrides=visit.references, parameters=given)
+    (path,) = result.products["s2dints"]
+    assert "nrs1" in path.name
+    with pytest.raises(tso3.Tso3Error, match=r"5.5 to 6.1 micron holds nothing of .*nrs1"):
+        tso3.run(visit.association, tmp_path / "none", parameters={"rectify": {"step": "5.5,5.8,6.1"}})
+    assert not list(tmp_path.glob("none/*"))
+
+
+@pytest.mark.parametrize("mode", ["NRC_TSIMAGE", "NRC_TSGRISM"])
+def test_frames_that_follow_the_star_do_not_depend_on_blocks(mode, tmp_path):
+    options = {"subarray": "SUBGRISM128"} if mode == "NRC_TSGRISM" else {}
+    visit = simulate(mode, tmp_path, n_int=8, segments=1, seed=2, jitter=0.4, **options)
+    found = []
+    for name, follow, more in (("one", True, {}), ("two", True, {"block_size": 1, "workers": 2}), ("still", False, {})):
+        given = {"rectify": {"follow_jitter": follow, "height": 20}}
+        result = tso3.run(visit.association, tmp_path / name, overrides=visit.references, parameters=given, **more)
+        path = result.products["i2dints" if mode == "NRC_TSIMAGE" else "s2dints"][0]
+        with fits.open(path) as product:
+            found.append({plane: product[plane].data.copy() for plane in ("SCI", "ERR", "WHT", "VAR_POISSON")})
+    one, two, still = found
+    for plane, values in one.items():
+        assert values.tobytes() == two[plane].tobytes()
+    assert not np.array_equal(one["SCI"], still["SCI"], equal_nan=True)

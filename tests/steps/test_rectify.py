@@ -12,8 +12,8 @@ from tso3.errors import ParameterError
 from tso3.parameters import Rectify
 from tso3.rectified_lane import _shifts
 from tso3.steps import rectify as rectify_step
-from tso3.steps.rectified_frame import SpectrumPlace, _whole, shared_edges, shared_rows
-from tso3.steps.rectify import rectifier_of
+from tso3.steps.rectified_frame import SpectrumPlace, _whole, missed, shared_edges, shared_rows
+from tso3.steps.rectify import prepare_spectra, rectifier_of
 
 NY, NX = 24, 160
 FINE = 9
@@ -206,3 +206,38 @@ def test_rows_far_from_the_trace_are_not_looked_at(tilt, curve, height, turned, 
     for name in ("data", "weight"):
         ours, whole = (getattr(rectify(each, stack), name) for each in (some, every))
         np.testing.assert_allclose(ours, whole, rtol=1e-6)
+
+
+def in_a_file(place):
+    """Give the scene what the step asks of an exposure."""
+    place.exposure.planes = ()
+    place.exposure.geometry = SimpleNamespace(skies=lambda x, y: None, sky=lambda x, y: None, world=lambda x, y: None)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_rows_of_moved_integrations_are_kept(turned):
+    """What is kept of a block holds every row that any of its integrations reads, be it moved up or down."""
+    place, _, _ = scene("DN/s", -0.04, 1.3, turned=turned)
+    in_a_file(place)
+    shifts = np.array([[0.0, 0.0], [0.3, 0.7], [-0.4, -1.6], [0.1, 2.2]])
+    (plan,) = prepare_spectra([place], Rectify(height=6), [shifts])
+    needed = [plan.moved(tuple(shift)).rows for shift in shifts]
+    assert plan.rows.start == min(rows.start for rows in needed)
+    assert plan.rows.stop == max(rows.stop for rows in needed)
+    assert turned or plan.rows != plan.rectifier.rows
+
+
+@pytest.mark.parametrize("step", ["auto", "R=60"])
+def test_few_columns_do_not_make_a_chunk_of_many_integrations(step):
+    """Pixels of the detector count as well: copies of them are made."""
+    place, _, _ = scene()
+    in_a_file(place)
+    (plan,) = prepare_spectra([place], Rectify(step=step), [None])
+    assert plan.chunk * NY * NX * 4 <= 8 * 2**20
+
+
+def test_a_list_that_misses_a_spectrum():
+    place, _, _ = scene()
+    assert missed([place], Rectify(step="3.0,3.1,3.4"))
+    assert not missed([place], Rectify(step="1.0,2.05,3.4"))
+    assert not missed([place], Rectify(step="R=100"))

@@ -166,3 +166,22 @@ def test_north_is_up_and_pixels_are_as_wide_as_asked(scale):
 def test_pixels_too_small_are_an_error():
     with pytest.raises(ParameterError, match=r"0\.0001 arcsec makes images of \d+ x \d+ pixels; choose a larger one"):
         prepare_image(exposure("MJy/sr", NARROW), Rectify(pixel_scale=1e-4))
+
+
+@pytest.mark.parametrize("north_up", [False, True])
+def test_images_follow_the_star(north_up):
+    """A star that moved lies, rectified with its shift, where the one that did not move lies."""
+    shape, shifts = NARROW, np.array([[0.0, 0.0], [0.4, -0.3], [-0.25, 0.6]])
+    scene = exposure("DN/s", shape)
+    plan = prepare_image(scene, Rectify(north_up=north_up), shifts)
+    y, x = np.indices(shape, dtype=float)
+    places = []
+    for dx, dy in shifts:
+        star = np.exp(-0.5 * ((x - 70.3 - dx) ** 2 + (y - 55.8 - dy) ** 2) / 2.0**2)
+        found = rectify(plan.moved((dx, dy)), star[np.newaxis].astype(np.float32)).data[0].astype(float)
+        rows, columns = np.indices(found.shape)
+        light = np.nan_to_num(found)
+        places.append([(light * columns).sum() / light.sum(), (light * rows).sum() / light.sum()])
+        assert light.sum() == pytest.approx(star.sum(), rel=1e-5)
+    np.testing.assert_allclose(places, np.tile(places[0], (3, 1)), atol=0.005)
+    assert prepare_image(scene, Rectify(north_up=north_up)).shifts is None

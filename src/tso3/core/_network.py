@@ -28,8 +28,8 @@ _WIDTH = np.uint64(_LANES)
 _INF = np.float32(np.inf)
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
-_STRUCK, _ALIKE = 8.0, 0.75
-"""Scatters beyond which, and the part of the farthest from which, a second outlier of a pixel may be the true one."""
+_ALIKE = 0.75
+"""Part of the farthest from which a second outlier of a pixel may be the true one."""
 _NEGATIVE = 0.8
 """What a negative outlier counts beside a positive one."""
 _NAN = np.float32(np.nan)
@@ -358,7 +358,7 @@ def _replace_far(
                 second, beside = size, i
         if at < 0:
             return
-        if beside >= 0 and worst > _STRUCK and second > _ALIKE * worst:
+        if beside >= 0 and second > _ALIKE * worst:
             by = series[at]
             for k in range(sums.size):
                 sums[k] -= weights[beside, k] * series[beside]

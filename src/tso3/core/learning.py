@@ -96,11 +96,11 @@ def component_images(
 
     Notes
     -----
-    A residual that is more than 5 standard deviations from what the other integrations predict for it (a cosmic ray)
-    is replaced by that prediction, the farthest of a pixel first, at most 16. Where a second integration is about as
-    far off, beyond 8 (for few carry a component, and either may have been hit), nothing tells which, and neither
-    counts. Else a cosmic ray in an integration that weighs much in a component would be taken for a part of it, and be
-    found where it is not: in the other integrations that have much of this component.
+    A residual that is more than 5 standard deviations from what the other integrations predict for it (a cosmic
+    ray) is replaced by that prediction, the farthest of a pixel first, at most 16. Where a second integration is
+    about as far off (for few carry a component, and either may have been hit), nothing tells which, and neither
+    counts. Else a cosmic ray in an integration that weighs much in a component would be taken for a part of it, and
+    be found where it is not: in the other integrations that have much of this component.
 
     Along dispersion components are much alike, cosmic rays are not. With neighbours, the value A of a component in a
     pixel counts by v / (1 + v) in what is predicted for a residual, where its variance v beyond noise is the median of

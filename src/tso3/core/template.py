@@ -29,6 +29,7 @@ from tso3.core.learning import MOST_LEARNED
 from tso3.core.terms import term_names
 
 __all__ = [
+    "N_LEVELS",
     "Template",
     "TemplateFit",
     "WeighedTerms",

@@ -54,6 +54,7 @@ def steady_terms(
     spectrum: bool,
     degree: int = 4,
     calibration: NDArray[np.floating] | None = None,
+    blind: NDArray[np.bool_] | None = None,
 ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
     """
     Return the images that brightness, colour, background, motion and width change an integration by.
@@ -69,6 +70,8 @@ def steady_terms(
     calibration : ndarray, shape (nx,), optional
         Unit of the image for an electron, in any scale, by column (`tso3.core.sensitivity`); by default it is the same
         in all.
+    blind : ndarray of bool, shape (nx,), optional
+        Columns at the ends that see no light (reference pixels), so that none moves there; by default none.
 
     Returns
     -------
@@ -105,7 +108,8 @@ def steady_terms(
     names = term_names(spectrum=spectrum, degree=degree, bright=bright)
     images = np.empty((len(names), *image.shape), np.float32)
     dy = -np.gradient(image, axis=0)
-    dx = moved_along(star, calibration, known.any(axis=0)) if spectrum else -np.gradient(star, axis=1)
+    seen = known.any(axis=0) if blind is None else known.any(axis=0) & ~blind
+    dx = moved_along(star, calibration, seen) if spectrum else -np.gradient(star, axis=1)
     for name, out in zip(names, images, strict=True):
         if name.startswith("colour_"):
             out[...] = (star if bright else image) * u ** int(name.removeprefix("colour_"))
@@ -136,8 +140,8 @@ def moved_along(
     calibration : ndarray, shape (nx,), optional
         Unit of the image for an electron, in any scale, positive; by default it is the same in all columns.
     seen : ndarray of bool, shape (nx,), optional
-        Columns of which anything is known: at the first and the last of them the difference is one-sided. By default
-        all.
+        Columns of which anything is known: at the first and the last of them the difference is one-sided, of second
+        order. By default all.
 
     Returns
     -------
@@ -162,7 +166,9 @@ def moved_along(
         return change
     span = slice(int(columns[0]), int(columns[-1]) + 1)
     unit = np.ones(star.shape[1]) if calibration is None else np.asarray(calibration, np.float64)
-    change[:, span] = -np.gradient(np.asarray(star[:, span], np.float64) / unit[span], axis=1) * unit[span]
+    order = 2 if span.stop - span.start > 2 else 1
+    electrons = np.asarray(star[:, span], np.float64) / unit[span]
+    change[:, span] = -np.gradient(electrons, axis=1, edge_order=order) * unit[span]
     return change
 
 

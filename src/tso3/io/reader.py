@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso3.errors import InputError
+from tso3.io.dqflags import pixel_flags
 from tso3.io.exposure import PLANES, Exposure
 from tso3.io.fitsfile import open_readonly
 from tso3.io.segment import Plane, Segment
 
-__all__ = ["Reader", "to_native"]
+__all__ = ["Reader", "reference_pixels", "to_native"]
 
 RawPlanes = dict[str, NDArray[np.generic]]
 
@@ -221,3 +222,23 @@ def to_native(
     if integers and top_bit:
         np.bitwise_xor(bits, np.uint32(2**31), out=bits)
     return out
+
+
+def reference_pixels(exposure: Exposure, i_int: int) -> NDArray[np.bool_]:
+    """
+    Return the reference pixels, which see no light.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        What is read.
+    i_int : int
+        0-based integration whose DQ says so.
+
+    Returns
+    -------
+    mask : ndarray of bool, shape (ny, nx)
+    """
+    with Reader(exposure) as reader:
+        bits = reader.native(reader.read(i_int, i_int + 1, ("DQ",))["DQ"])[0]
+    return np.asarray((bits & np.uint32(pixel_flags()["REFERENCE_PIXEL"])) != 0)

@@ -180,10 +180,25 @@ class Layer:
             scale = psf_scale(self.instrument, self.geometry.everywhere)
             line = spread(self.order.profile, self.instrument.dispersion_axis)
             profile = line.on_pixels((y if horizontal else x) - trace - across, scale)
-            slope = np.gradient(self.star, axis=1 if horizontal else 0)
+            slope = slope_along(self.star, axis=1 if horizontal else 0)
             star = self.star - along * slope
             terms = [profile[0] * star, profile[1] * star, profile[2] * star, -profile[0] * slope]
         return terms
+
+
+def slope_along(star: np.ndarray, axis: int) -> np.ndarray:
+    """
+    Return the change of the star's light per pixel along an axis.
+
+    Central differences; where the neighbour on one side has no light (reference pixels, the end of an order) that to
+    the other. Pixels without light get none when the star moves.
+    """
+    rate = np.moveaxis(star, axis, -1)
+    before, after = np.zeros((2, *rate.shape))
+    before[..., 1:], after[..., :-1] = rate[..., :-1], rate[..., 1:]
+    slope = np.where(after > 0.0, after - rate, 0.0)
+    slope = np.where(before > 0.0, np.where(after > 0.0, (after - before) / 2.0, rate - before), slope)
+    return np.moveaxis(np.where(rate > 0.0, slope, 0.0), -1, axis)
 
 
 def psf_scale(instrument: Instrument, wavelength: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tso3.io.references import References
     from tso3.steps.extraction_plan import Extract1DPlan
 
-__all__ = ["SpectrumPlace", "shared_edges", "shared_rows", "soss_places", "spectrum_place", "taken_step"]
+__all__ = ["SpectrumPlace", "missed", "shared_edges", "shared_rows", "soss_places", "spectrum_place", "taken_step"]
 
 Floats = NDArray[np.float64]
 
@@ -279,7 +279,7 @@ def shared_edges(places: Sequence[SpectrumPlace], parameters: Rectify) -> GridEd
         If there is no column, or none of the spectrum is in it.
     """
     lines = [line[np.isfinite(line)] for line in (place.on_trace for place in places)]
-    span = min(float(line.min()) for line in lines), max(float(line.max()) for line in lines)
+    span = _span(places)
     asked = taken_step(places, parameters)
     try:
         if asked == "mean":
@@ -293,13 +293,42 @@ def shared_edges(places: Sequence[SpectrumPlace], parameters: Rectify) -> GridEd
     except ValueError as error:
         raise ParameterError(f"{asked} makes {error}; choose another step", "rectify.step") from None
     edges = np.array(listed_numbers(asked))
-    if edges[-1] <= span[0] or edges[0] >= span[1]:
+    if missed(places, parameters):
         raise ParameterError(
             f"{edges[0]:g} to {edges[-1]:g} micron holds nothing of {places[0].exposure.label}"
             f" ({span[0]:g} to {span[1]:g})",
             "rectify.step",
         )
     return GridEdges(edges, "edges")
+
+
+def missed(places: Sequence[SpectrumPlace], parameters: Rectify) -> bool:
+    """
+    Return whether a list of edges holds no wavelength of spectra of one detector and order.
+
+    Parameters
+    ----------
+    places : sequence of SpectrumPlace
+        One for each exposure.
+    parameters : Rectify
+        ``step`` may be a list.
+
+    Returns
+    -------
+    missed : bool
+        False if it is none.
+    """
+    asked = parameters.step
+    if not isinstance(asked, str) or "," not in asked:
+        return False
+    edges, span = listed_numbers(asked), _span(places)
+    return edges[-1] <= span[0] or edges[0] >= span[1]
+
+
+def _span(places: Sequence[SpectrumPlace]) -> tuple[float, float]:
+    """Return the least and the largest wavelength on the traces."""
+    lines = [place.on_trace[np.isfinite(place.on_trace)] for place in places]
+    return min(float(line.min()) for line in lines), max(float(line.max()) for line in lines)
 
 
 def _native(line: Floats) -> GridEdges:

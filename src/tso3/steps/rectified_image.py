@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from tso3.core._overlap import quadrilateral_areas
 from tso3.core.box_covariance import aperture_factor
-from tso3.core.rectify import Corners, corners_of, make_rectifier
+from tso3.core.rectify import Corners, Rectifier, corners_of, make_rectifier
 from tso3.errors import ParameterError
 from tso3.io.rectified import RectifiedLayout
 from tso3.io.rectified_grid import ImageGrid
@@ -42,7 +43,7 @@ class _Plane:
     middle: tuple[float, float]
 
 
-def prepare_image(exposure: Exposure, parameters: Rectify) -> RectifyPlan | None:
+def prepare_image(exposure: Exposure, parameters: Rectify, shifts: Floats | None = None) -> RectifyPlan | None:
     """
     Return how the images of an exposure are rectified.
 
@@ -52,6 +53,8 @@ def prepare_image(exposure: Exposure, parameters: Rectify) -> RectifyPlan | None
         Of an imaging mode.
     parameters : Rectify
         The step's parameters.
+    shifts : ndarray of float64, shape (n_int, 2), optional
+        How far the light of each integration lies from that of the reference image, in x and y [pixel].
 
     Returns
     -------
@@ -69,14 +72,26 @@ def prepare_image(exposure: Exposure, parameters: Rectify) -> RectifyPlan | None
     grid, corners = _grid(plane, parameters)
     usable = np.isfinite(plane.east)
     per_pixel = not exposure.bunit.endswith("/sr")
-    density = None
-    if per_pixel:
-        area = quadrilateral_areas(corners.x, corners.y)
-        density = np.where(area > 0.0, 1.0 / np.where(area > 0.0, area, 1.0), 0.0)
-    rectifier = make_rectifier(corners, grid.shape, usable, density)
+    moved = partial(_moved, corners, grid.shape, usable, per_pixel)
+    rectifier = moved((0.0, 0.0))
     present = tuple(name for name in VARIANCES if name in exposure.planes)
     layout = RectifiedLayout("i2dints", "", grid, present, None, aperture_factor(rectifier, _BOX), per_pixel)
-    return RectifyPlan(layout, rectifier, present)
+    return RectifyPlan(layout, rectifier, present).following(shifts, moved)
+
+
+def _moved(
+    corners: Corners, shape: tuple[int, int], usable: NDArray[np.bool_], per_pixel: bool, shift: tuple[float, float]
+) -> Rectifier:
+    """Return the overlaps of pixels whose light lies farther in x and y than expected."""
+    x, y = (
+        place - sum(by * np.gradient(place, axis=axis) for by, axis in zip(shift, (1, 0), strict=True) if by)
+        for place in (corners.x, corners.y)
+    )
+    density = None
+    if per_pixel:
+        area = quadrilateral_areas(x, y)
+        density = np.where(area > 0.0, 1.0 / np.where(area > 0.0, area, 1.0), 0.0)
+    return make_rectifier(Corners(x, y), shape, usable, density)
 
 
 def _tangent(exposure: Exposure) -> _Plane | None:

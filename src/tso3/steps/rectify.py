@@ -8,8 +8,11 @@ v runs like y, so that sums across dispersion are kept.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,21 +56,37 @@ class RectifyPlan:
     variances : tuple of str
         Planes of variances that the exposure has.
     shifts : ndarray of float64, shape (n_int, 2), or None
-        How far the light of each integration lies from that of the reference image [pixel], along dispersion first.
-    source : (SpectrumPlace, GridEdges, (int, int)) or None
-        What the plan was made from, where integrations are moved.
+        How far the light of each integration lies from that of the reference image [pixel]: along dispersion and
+        across, of images in x and y.
+    moved : callable or None
+        Gives the overlaps for such a shift.
+    reach : slice or None
+        Detector rows that any of the integrations reads, where they are moved.
     """
 
     layout: RectifiedLayout
     rectifier: Rectifier
     variances: tuple[str, ...]
     shifts: NDArray[np.float64] | None = None
-    source: tuple[SpectrumPlace, GridEdges, tuple[int, int]] | None = None
+    moved: Callable[[tuple[float, float]], Rectifier] | None = None
+    reach: slice | None = None
 
     @property
     def rows(self) -> slice:
         """Detector rows that are read."""
-        return self.rectifier.rows
+        return self.rectifier.rows if self.reach is None else self.reach
+
+    def following(
+        self, shifts: NDArray[np.float64] | None, moved: Callable[[tuple[float, float]], Rectifier]
+    ) -> RectifyPlan:
+        """Return the plan with integrations that are moved by shifts, if there are any; ``moved`` is pickled."""
+        if shifts is None:
+            return self
+        ends = itertools.product(*((float(axis.min()), float(axis.max())) for axis in shifts.T))
+        rows = [self.rectifier.rows, *(moved(end).rows for end in ends)]  # farther shifts reach farther rows
+        rows = [each for each in rows if each.start < each.stop]
+        reach = slice(min(each.start for each in rows), max(each.stop for each in rows)) if rows else slice(0, 0)
+        return replace(self, shifts=shifts, moved=moved, reach=reach)
 
     @property
     def needs_err(self) -> bool:
@@ -77,7 +96,7 @@ class RectifyPlan:
     @property
     def chunk(self) -> int:
         """Integrations that are rectified at once."""
-        pixels = self.layout.grid.shape[0] * self.layout.grid.shape[1]
+        pixels = max(self.layout.grid.shape[0] * self.layout.grid.shape[1], math.prod(self.rectifier.input_shape))
         return max(_FEWEST, _CHUNK // (pixels * 4 * (4 + len(self.variances))))
 
     @property
@@ -160,9 +179,7 @@ def _plan(
         covariance=covariance_factor(rectifier, slice(rows[1] - half, rows[1] + half + 1)),
         density=place.per_pixel,
     )
-    if shifts is None:
-        return RectifyPlan(layout, rectifier, present)
-    return RectifyPlan(layout, rectifier, present, shifts, (place, edges, rows))
+    return RectifyPlan(layout, rectifier, present).following(shifts, partial(rectifier_of, place, edges, rows))
 
 
 def rectifier_of(
@@ -241,11 +258,11 @@ def rectified(plan: RectifyPlan, block: Block, part: slice) -> Rectified:
 def _followed(plan: RectifyPlan, block: Block, part: slice, given: tuple[NDArray[np.float32] | None, ...]) -> Rectified:
     """Return integrations each of which is moved by its own shift."""
     assert plan.shifts is not None
-    assert plan.source is not None
+    assert plan.moved is not None
     found = []
     for i in range(*part.indices(block.n_int)):
-        along, across = (float(value) for value in plan.shifts[block.start + i])
-        rectifier = rectifier_of(*plan.source, (along, across))
+        first, second = (float(value) for value in plan.shifts[block.start + i])
+        rectifier = plan.moved((first, second))
         one = slice(i - part.start, i - part.start + 1)
         planes = tuple(None if v is None else v[one] for v in given)
         found.append(rectify(rectifier, block.data[i : i + 1], planes))

@@ -18,9 +18,8 @@ from tso3.core.soss import SossTrace, box_weights, rotated_trace, sample_by_colu
 from tso3.core.soss_trace import column_centroids, is_isolated, smooth_shift
 from tso3.core.spectra import SpectrumHeader
 from tso3.errors import InputError, ParameterError, ReferenceFileError, Tso3Warning
-from tso3.io.dqflags import pixel_flags
 from tso3.io.memory import Arrays, code_digest, digest, remembered, versions
-from tso3.io.reader import Reader
+from tso3.io.reader import reference_pixels
 from tso3.io.soss_defaults import built_in_traces
 from tso3.io.soss_references import SossReference, TraceTable, read_pastasoss, read_spectrace, read_wavemap
 from tso3.parameters import Extract1D, Photom
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from tso3.io.exposure import Exposure
     from tso3.io.references import References
 
-__all__ = ["find_traces", "reference_pixels", "soss_header", "soss_setups"]
+__all__ = ["find_traces", "soss_header", "soss_setups"]
 
 SHORT = "SUBSTRIP96"
 SUBARRAYS = ("SUBSTRIP256", SHORT, "SUB17STRIPE_SOSS", "SUB60STRIPE_SOSS", "SUB204STRIPE_SOSS", "SUB680STRIPE_SOSS")
@@ -192,26 +191,6 @@ def _why_not(exposure: Exposure) -> str | None:
             f"{exposure.subarray} is not a subarray that SOSS is extracted from ({SUBARRAYS[0]}, {SHORT} and stripes)"
         )
     return None
-
-
-def reference_pixels(exposure: Exposure, i_int: int) -> NDArray[np.bool_]:
-    """
-    Return the reference pixels, which see no light.
-
-    Parameters
-    ----------
-    exposure : Exposure
-        What is read.
-    i_int : int
-        0-based integration whose DQ says so.
-
-    Returns
-    -------
-    mask : ndarray of bool, shape (ny, nx)
-    """
-    with Reader(exposure) as reader:
-        bits = reader.native(reader.read(i_int, i_int + 1, ("DQ",))["DQ"])[0]
-    return np.asarray((bits & np.uint32(pixel_flags()["REFERENCE_PIXEL"])) != 0)
 
 
 def find_traces(

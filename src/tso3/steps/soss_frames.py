@@ -18,9 +18,9 @@ from tso3.core.block import Block
 from tso3.core.box import box_extract
 from tso3.core.soss_fill import clipped_background, fill_in_time
 from tso3.core.spectra import Spectra
+from tso3.io.reader import reference_pixels
 from tso3.parameters import Extract1D
 from tso3.steps.extraction_plan import Extract1DPlan
-from tso3.steps.soss import reference_pixels
 
 if TYPE_CHECKING:
     from tso3.io.exposure import Exposure

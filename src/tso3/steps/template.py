@@ -28,7 +28,7 @@ from tso3.core.template import (
 from tso3.core.terms import chosen_pixels, steady_terms
 from tso3.io.convert import pick_pixels
 from tso3.io.exposure import Exposure
-from tso3.io.reader import Reader
+from tso3.io.reader import Reader, reference_pixels
 from tso3.steps.sample import Sample
 
 __all__ = ["build", "fit"]
@@ -75,7 +75,8 @@ def build(
         noise_of_median = propagated * np.float32(1.2533 / np.sqrt(max(sample.n, 1)))
         planes = (plane.T if turned else plane for plane in (poisson, noise_of_median))
         calibration = column_calibration(lying, *planes)
-    names, images = steady_terms(lying, spectrum=spectrum, calibration=calibration)
+    blind = reference_pixels(exposure, 0).all(axis=1 if turned else 0) if spectrum else None
+    names, images = steady_terms(lying, spectrum=spectrum, calibration=calibration, blind=blind)
     images = np.ascontiguousarray(images.transpose(0, 2, 1)) if turned else images
     noise = np.where(np.isfinite(reference) & (propagated > 0.0), propagated, np.nan).astype(np.float32)
     pixels = chosen_pixels(images, noise)

@@ -99,7 +99,8 @@ def test_exposures_are_in_the_order_of_time_not_of_their_names(tmp_path):
 
 
 SLOWLY = """
-import time
+import signal, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have it ignored
 from tso3.io import crfints
 write = crfints.CrfintsWriter.write
 def slow(*arguments):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -166,7 +168,7 @@ def moved_along(
         return change
     span = slice(int(columns[0]), int(columns[-1]) + 1)
     unit = np.ones(star.shape[1]) if calibration is None else np.asarray(calibration, np.float64)
-    order = 2 if span.stop - span.start > 2 else 1
+    order: Literal[1, 2] = 2 if span.stop - span.start > 2 else 1
     electrons = np.asarray(star[:, span], np.float64) / unit[span]
     change[:, span] = -np.gradient(electrons, axis=1, edge_order=order) * unit[span]
     return change

@@ -19,6 +19,8 @@ from scenes import Scene
 FOLDER = Path(__file__).parent
 MEASURING = ("accuracy_flags.py", "accuracy_light.py", "accuracy_seed.py", "modes.py", "scenes.py")
 """Scripts of this folder that decide the numbers of a seed."""
+DECIDE_NOTHING = ("report", "cli", "io/direct.py", "io/disk.py", "io/atomic.py", "progress.py")
+"""Parts of tso3 that do not: figures, command line, how bytes reach the disk."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Version:
     Attributes
     ----------
     code : str
-        Digest of the sources that decide the numbers: all of tso3 but figures and command line, and `MEASURING`.
+        Digest of the sources that decide the numbers: all of tso3 but `DECIDE_NOTHING`, and `MEASURING`.
     commit : str
         Of git; with ``+`` if a source differs from it. Empty outside a repository.
     origin : str
@@ -135,11 +137,15 @@ def _fingerprint() -> str:
     import tso3
 
     digest = hashlib.sha256()
-    sources = sorted(Path(tso3.__file__).parent.rglob("*.py"))
+    root = Path(tso3.__file__).parent
+    sources = [path for path in sorted(root.rglob("*.py")) if not _decides_nothing(path.relative_to(root))]
     for path in [*sources, *(FOLDER / name for name in MEASURING)]:
-        if path.parent.name not in ("report", "cli"):
-            digest.update(path.read_bytes())
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _decides_nothing(path: Path) -> bool:
+    return path.as_posix() in DECIDE_NOTHING or path.parts[0] in DECIDE_NOTHING
 
 
 def _commit() -> str:

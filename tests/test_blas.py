@@ -54,6 +54,70 @@ def test_a_long_product_is_the_same(two):
         assert np.array_equal(values @ values.T, expected)
 
 
+def in_process(code):
+    """Run code in a process whose libraries begin with two threads; return what it prints, as JSON."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    start = (
+        "import json, threading, numpy\n"
+        "from tso3.blas import one_blas_thread\n"
+        "from threadpoolctl import threadpool_info, threadpool_limits\n"
+        "def threads(): return sorted({i['num_threads'] for i in threadpool_info() if i['user_api'] == 'blas'})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_thread_that_was_first_and_lives_on_need_not_be_the_last(two):
+    """Since threadpoolctl 3.8 only the thread that has set a limit may take it back."""
+    said = in_process(
+        "inside, go, left, end = (threading.Event() for _ in range(4))\n"
+        "def first():\n"
+        "    with one_blas_thread(): inside.set(); go.wait()\n"
+        "    left.set(); end.wait()\n"
+        "thread = threading.Thread(target=first); thread.start(); inside.wait()\n"
+        "with one_blas_thread(): go.set(); left.wait(); within = threads()\n"
+        "after = threads()\n"
+        "end.set(); thread.join()\n"
+        "print(json.dumps([within, after]))"
+    )
+    assert said == [[1], [2]]
+
+
+def test_a_limit_of_the_user_in_another_thread_does_not_keep_ours_off(two):
+    said = in_process(
+        "seen = []\n"
+        "def run():\n"
+        "    with one_blas_thread(): seen.append(threads())\n"
+        "with threadpool_limits(2):\n"
+        "    thread = threading.Thread(target=run); thread.start(); thread.join()\n"
+        "    seen.append(threads())\n"
+        "print(json.dumps([*seen, threads()]))"
+    )
+    assert said == [[1], [2], [2]]
+
+
+def test_a_library_that_is_loaded_inside_is_not_left_at_one(two):
+    said = in_process(
+        "with one_blas_thread(): import scipy.linalg; within = threads()\nprint(json.dumps([within, threads()]))"
+    )
+    assert said == [[1], [2]]
+
+
+def test_what_fails_while_the_limit_is_set_leaves_nothing(two, monkeypatch):
+    import threadpoolctl
+
+    def refuse(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threadpoolctl, "threadpool_limits", refuse)
+        with pytest.raises(KeyboardInterrupt), one_blas_thread():
+            pass
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "2"
+    test_one_thread_inside_and_as_many_as_before_outside(None)
+
+
 def test_the_command_starts_with_one():
     code = (
         "import sys, tso3.blas\n"

@@ -12,12 +12,20 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 __all__ = ["one_blas_thread", "start_with_one_blas_thread"]
 
-_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS")
-"""Read by the libraries when they are loaded."""
+_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
+)
+"""Read by the libraries when they are loaded; that of OpenMP by an OpenBLAS that is built with it."""
 
 _started_with_one: list[bool] = []
 
@@ -34,7 +42,8 @@ def one_blas_thread() -> Iterator[None]:
     """
     Run a block with one thread in every library for linear algebra, loaded already or in the block.
 
-    Several threads may be in such blocks at once; the limit is that of the process.
+    Several threads may be in such blocks at once; the limit is that of the process. An OpenBLAS that is built with
+    OpenMP has a limit for each thread: where it is loaded already, set ``OMP_NUM_THREADS=1`` (the command does).
 
     Yields
     ------
@@ -70,14 +79,14 @@ class _Limit:
     def enter(self) -> None:
         """Count a block in."""
         with self._lock:
+            if self._n_inside == 0:
+                with ExitStack() as undo:  # nothing is left of it if it is interrupted
+                    before = {name: os.environ.get(name) for name in _VARIABLES}
+                    undo.callback(_restore, before)
+                    os.environ.update(dict.fromkeys(_VARIABLES, "1"))
+                    undo.enter_context(_kept(before))
+                    self._undo = undo.pop_all()
             self._n_inside += 1
-            if self._n_inside == 1:
-                from threadpoolctl import threadpool_limits
-
-                before = {name: os.environ.get(name) for name in _VARIABLES}
-                self._undo.callback(_restore, before)
-                os.environ.update(dict.fromkeys(_VARIABLES, "1"))
-                self._undo.enter_context(threadpool_limits(1, user_api="blas"))
 
     def leave(self) -> None:
         """Count a block out."""
@@ -85,6 +94,72 @@ class _Limit:
             self._n_inside -= 1
             if self._n_inside == 0:
                 self._undo.close()
+
+
+@contextmanager
+def _kept(before: Mapping[str, str | None]) -> Iterator[None]:
+    """
+    Keep the libraries at one thread, from a thread of its own.
+
+    Only the thread that has set the limit of OpenBLAS may take it back (threadpoolctl 3.8), and those that enter and
+    leave blocks need not be the same.
+    """
+    done = threading.Event()
+    is_set: Future[None] = Future()
+    keeper = threading.Thread(target=_keep, args=(is_set, done, before), name="tso3-blas", daemon=True)
+    keeper.start()
+    try:
+        is_set.result()
+        yield
+    finally:
+        done.set()
+        keeper.join()
+
+
+def _keep(is_set: Future[None], done: threading.Event, before: Mapping[str, str | None]) -> None:
+    """Set the limit, say so, wait, and take it back; libraries that were loaded meanwhile get what they would have."""
+    from threadpoolctl import ThreadpoolController, threadpool_limits
+
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(threadpool_limits(1, user_api="blas"))
+            known = {each["filepath"]: each["num_threads"] for each in _libraries()}
+            if any(number != 1 for number in known.values()):  # another thread has the say: take it from it
+                _take_over()
+                stack.enter_context(threadpool_limits(1, user_api="blas"))
+            is_set.set_result(None)
+            done.wait()
+        for library in ThreadpoolController().lib_controllers:
+            if library.user_api == "blas" and library.filepath not in known:
+                library.set_num_threads(_usual(before))
+    except BaseException as error:
+        if not is_set.done():
+            is_set.set_exception(error)
+            return
+        raise
+
+
+def _libraries() -> list[dict[str, Any]]:
+    from threadpoolctl import threadpool_info
+
+    return [each for each in threadpool_info() if each["user_api"] == "blas"]
+
+
+def _take_over() -> None:
+    """Let this thread set the limit of OpenBLAS, though another one that lives has set it before (a user's block)."""
+    import threadpoolctl
+
+    clear = getattr(getattr(threadpoolctl, "OpenBLASController", None), "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
+
+
+def _usual(before: Mapping[str, str | None]) -> int:
+    """Return how many threads a library takes where nobody says anything else."""
+    from tso3.engine import available_workers
+
+    given = before["OPENBLAS_NUM_THREADS"] or before["OMP_NUM_THREADS"]
+    return int(given) if given and given.isdigit() and int(given) > 0 else available_workers()
 
 
 _LIMIT = _Limit()

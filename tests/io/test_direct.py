@@ -37,7 +37,8 @@ def small(monkeypatch):
     """Small pieces and small buffers, so that all borders are crossed."""
     monkeypatch.setattr(direct, "_LEAST", 3 * PAGE)
     monkeypatch.setattr(direct, "_CHUNK", 5 * PAGE)
-    monkeypatch.setattr(direct, "_STAGES", direct._Stages(2))
+    monkeypatch.setattr(direct, "_N_STAGES", 2)
+    monkeypatch.setattr(direct, "_PATIENCE", 0.05)
 
 
 @pytest.fixture
@@ -149,3 +150,51 @@ def test_a_piece_that_fails_leaves_no_buffer_behind(way, target):
         os.close(broken)
     fill(path, descriptor, bytes(30 * PAGE))
     assert path.read_bytes()[: 30 * PAGE] == bytes(30 * PAGE)
+
+
+@pytest.mark.parametrize("way", ["direct"], indirect=True)
+def test_who_waits_for_a_buffer_hears_of_the_error(way, target):
+    """All buffers are lost (as by interruptions of a notebook); the disk has refused: the next call does not hang."""
+    path, descriptor = target
+    refused = OutputError("cannot be written: refused", path)
+
+    def all_gone(file):
+        for _ in range(2):
+            file.stages.take(file.raise_error)
+        threading.Timer(0.1, lambda: setattr(file, "_error", refused)).start()
+        file.write([(bytes(8 * PAGE), 0)])
+
+    with pytest.raises(OutputError, match="refused"), DirectFile(path, descriptor, path) as file:
+        all_gone(file)
+    fill(path, descriptor, bytes(30 * PAGE))
+    assert path.read_bytes()[: 30 * PAGE] == bytes(30 * PAGE)
+
+
+@pytest.mark.parametrize("way", ["direct"], indirect=True)
+def test_no_memory_for_a_buffer_is_told(way, target, monkeypatch):
+    path, descriptor = target
+    taken = direct.mmap.mmap
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with DirectFile(path, descriptor, path) as file:
+        monkeypatch.setattr(direct.mmap, "mmap", refuse)
+        for _ in range(3):
+            with pytest.raises(OutputError, match="cannot be written: Cannot allocate memory"):
+                file.write([(bytes(8 * PAGE), 0)])
+        monkeypatch.setattr(direct.mmap, "mmap", taken)
+        file.write([(bytes(8 * PAGE), 0)])
+    assert path.read_bytes()[: 8 * PAGE] == bytes(8 * PAGE)
+
+
+def test_mounts_whose_names_are_no_text(tmp_path, monkeypatch):
+    direct._kind_of_file_system.cache_clear()
+    kind = direct._kind_of_file_system(tmp_path)
+    direct._kind_of_file_system.cache_clear()
+    read = direct.Path.read_bytes
+    monkeypatch.setattr(
+        direct.Path, "read_bytes", lambda path: b"1 2 0:99 / /a\xe9\x0bx rw - tmpfs\nodd\n" + read(path)
+    )
+    assert direct._kind_of_file_system(tmp_path) == kind
+    direct._kind_of_file_system.cache_clear()

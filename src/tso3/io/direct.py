@@ -13,12 +13,14 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 from typing import Self
 
 import numpy as np
@@ -50,11 +52,20 @@ class _Stages:
         for _ in range(n):
             self._free.put(None)
 
-    def take(self) -> NDArray[np.uint8]:
-        """Return a buffer of `_CHUNK` bytes."""
-        stage = self._free.get()
+    def take(self, check: Callable[[], None]) -> NDArray[np.uint8]:
+        """Return a buffer of `_CHUNK` bytes; while there is none, ``check`` is called, which may raise an error."""
+        while True:
+            try:
+                stage = self._free.get(timeout=_PATIENCE)
+                break
+            except Empty:
+                check()
         if stage is None:
-            room = mmap.mmap(-1, _CHUNK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            try:
+                room = mmap.mmap(-1, _CHUNK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            except OSError:
+                self._free.put(None)
+                raise
             stage = np.frombuffer(room, np.uint8)
         return stage
 
@@ -63,8 +74,37 @@ class _Stages:
         self._free.put(stage)
 
 
-_STAGES = _Stages(6)
+class _Shared:
+    """The buffers of the files that are open: made for the first of them, so that no run has those of a broken one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_open = 0
+        self._stages = _Stages(0)
+
+    def enter(self) -> _Stages:
+        """Return the buffers for one more file."""
+        with self._lock:
+            if self._n_open == 0:
+                self._stages = _Stages(_N_STAGES)
+            self._n_open += 1
+            return self._stages
+
+    def leave(self) -> None:
+        """Count a file out; the buffers are left when nobody has them."""
+        with self._lock:
+            self._n_open -= 1
+            if self._n_open == 0:
+                self._stages = _Stages(0)
+
+
+_N_STAGES = 6
 """Of the whole process: 24 MiB, however many files it writes."""
+
+_PATIENCE = 0.5
+"""Seconds after which whoever waits for a buffer looks whether the disk has refused [s]."""
+
+_SHARED = _Shared()
 
 
 @dataclass
@@ -120,21 +160,29 @@ class DirectFile:
     def __init__(self, path: str | Path, descriptor: int, product: str | Path) -> None:
         self._path = Path(path)
         self._descriptor = descriptor
-        self._product = product
+        self.product = product
         self._direct = -1
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self._queue = ThreadPoolExecutor(1, thread_name_prefix="tso3-flush")  # the disk may keep it waiting
         self._direct = _opened(self._path)
+        self._queue = ThreadPoolExecutor(1, thread_name_prefix="tso3-flush")  # the disk may keep it waiting
+        self.stages = _SHARED.enter()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._queue.shutdown(wait=True, cancel_futures=kind is not None)
-        if self._direct >= 0:
-            os.close(self._direct)
+        try:
+            self._queue.shutdown(wait=True, cancel_futures=kind is not None)
+        except BaseException:  # interrupted while it waits: nothing more is begun, and descriptors close after the last
+            self._queue.shutdown(wait=True, cancel_futures=True)
+            raise
+        finally:
+            _SHARED.leave()
+            if self._direct >= 0:
+                os.close(self._direct)
+                self._direct = -1
         if kind is None:
-            self._raise_error()
+            self.raise_error()
 
     def write(self, pieces: Iterable[tuple[bytes | memoryview, int]]) -> None:
         """
@@ -150,22 +198,22 @@ class DirectFile:
         tso3.errors.OutputError
             If the system refuses, here or in an earlier call.
         """
-        self._raise_error()
+        self.raise_error()
         dirty = None
         with _Filling(self) as filling:
             for data, offset in pieces:
                 view = memoryview(data)
                 first, last = -(-offset // _PAGE) * _PAGE, (offset + len(view)) // _PAGE * _PAGE
                 if self._direct < 0 or last - first < _LEAST:
-                    write_at(self._descriptor, view, offset, self._product)
+                    write_at(self._descriptor, view, offset, self.product)
                     dirty = _hull(dirty, offset, offset + len(view))
                     continue
-                write_at(self._descriptor, view[: first - offset], offset, self._product)
-                write_at(self._descriptor, view[last - offset :], last, self._product)
+                write_at(self._descriptor, view[: first - offset], offset, self.product)
+                write_at(self._descriptor, view[last - offset :], last, self.product)
                 filling.add(np.frombuffer(view, np.uint8)[first - offset : last - offset], first)
         if dirty is not None:
             first, last = dirty
-            self._submit(lambda: begin_flush(self._descriptor, first, last - first))  # little is left for the end
+            self._submit(self._begun, first, last - first)  # so that little is left for the end
 
     def flush(self) -> None:
         """Begin to flush the file to disk, after all that was written."""
@@ -175,14 +223,14 @@ class DirectFile:
         """Hand pages to the disk, after all that was handed to it before; their buffer is given back then."""
         self._submit(self._send, batch)
 
-    def _submit(self, work: Callable[..., None], *batches: _Batch) -> None:
+    def _submit(self, work: Callable[..., None], *arguments: _Batch | int) -> None:
         def ended(future: Future[None]) -> None:
-            for batch in batches:
-                _STAGES.give(batch.stage)
+            for batch in (each for each in arguments if isinstance(each, _Batch)):
+                self.stages.give(batch.stage)
             if not future.cancelled() and self._error is None:
                 self._error = future.exception()
 
-        self._queue.submit(work, *batches).add_done_callback(ended)
+        self._queue.submit(work, *arguments).add_done_callback(ended)
 
     def _send(self, batch: _Batch) -> None:
         for offset, here in batch.pieces:
@@ -196,17 +244,22 @@ class DirectFile:
                 done += os.pwrite(self._direct, pages[done:], offset + done)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                raise refusal(error, self._product) from error
+                raise refusal(error, self.product) from error
         if done < len(pages):
-            write_at(self._descriptor, pages[done:], offset + done, self._product)
+            write_at(self._descriptor, pages[done:], offset + done, self.product)
+
+    def _begun(self, offset: int, size: int) -> None:
+        with suppress(OSError):  # the flush at the end reports what is wrong
+            begin_flush(self._descriptor, offset, size)
 
     def _flushed(self) -> None:
         try:
             flush_data(self._descriptor)
         except OSError as error:
-            raise refusal(error, self._product) from error
+            raise refusal(error, self.product) from error
 
-    def _raise_error(self) -> None:
+    def raise_error(self) -> None:
+        """Raise the first error of the disk, if there was any."""
         if self._error is not None:
             raise self._error
 
@@ -230,14 +283,20 @@ class _Filling:
         if self._batch is not None and kind is None:
             self._file.send(self._batch)
         elif self._batch is not None:
-            _STAGES.give(self._batch.stage)
+            self._file.stages.give(self._batch.stage)
+
+    def _stage(self) -> NDArray[np.uint8]:
+        try:
+            return self._file.stages.take(self._file.raise_error)
+        except OSError as error:
+            raise refusal(error, self._file.product) from error
 
     def add(self, pages: NDArray[np.uint8], offset: int) -> None:
         """Copy pages, and send the buffers that they fill."""
         done = 0
         while done < pages.size:
             if self._batch is None:
-                self._batch = _Batch(_STAGES.take())
+                self._batch = _Batch(self._stage())
             part = pages[done : done + _CHUNK - self._batch.filled]
             self._batch.add(part, offset + done)
             done += part.size
@@ -261,10 +320,12 @@ def _opened(path: Path) -> int:
 def _kind_of_file_system(folder: Path) -> str | None:
     """Return what Linux calls the kind of a folder's file system; None if it does not tell."""
     device = os.stat(folder).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    wanted = f"{os.major(device)}:{os.minor(device)}".encode()
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")  # names in it need not be text
     except OSError:
         return None
-    fields = [line.split() for line in lines]
-    return next((field[field.index("-") + 1] for field in fields if field[2] == wanted), None)
+    for fields in (line.split(b" ") for line in lines):
+        if len(fields) > 2 and fields[2] == wanted and b"-" in fields[:-1]:
+            return fields[fields.index(b"-") + 1].decode("ascii", "replace")
+    return None

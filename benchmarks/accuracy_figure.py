@@ -28,8 +28,8 @@ _COLOURS = {"tso3": "#0072b2", "optimal": "#009e73", "archive": "#d55e00", "jwst
 _PANELS = (
     ("out", "scatter out of transit / undisturbed - 1", 0.1, 1.0),
     ("pull mean", "pull of the depth: mean", 1.0, 0.0),
-    ("pull std", "pull of the depth: standard deviation", 2.0, 0.0),
-    ("chi2", "chi-square of the depths in channels", 2.0, 0.0),
+    ("pull std", "pull of the depth:\nstandard deviation", 2.0, 0.0),
+    ("chi2", "chi-square of the\ndepths in channels", 2.0, 0.0),
 )
 """Measure, label, where the axis passes from linear to logarithmic, and what is subtracted."""
 _HEIGHT, _WIDTH = 0.17, 9.6

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Unit", "asdf_header", "companion_name", "companion_unit", "int_times_array", "small_table", "spectra_unit"]
 
+_TRIES = 5
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -74,7 +76,22 @@ def int_times_array(times: IntTimes) -> NDArray[np.void]:
 
 
 def small_table(name: str, array: NDArray[np.void]) -> Unit:
-    """Return the unit of a table that is complete from the beginning."""
+    """
+    Return the unit of a table that is complete from the beginning.
+
+    Python 3.11 counts the depth of syntax trees for all threads together, and raises a SystemError where two of them
+    parse at once (python/cpython issue 106905): numpy parses the formats of columns. Then it is tried again.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return _table_unit(name, array)
+        except SystemError as error:
+            if "recursion depth mismatch" not in str(error):
+                raise
+    return _table_unit(name, array)
+
+
+def _table_unit(name: str, array: NDArray[np.void]) -> Unit:
     from astropy.io import fits
 
     hdu = fits.BinTableHDU(name=name, ver=1)

@@ -1,6 +1,8 @@
 """The cut of an exposure and the threads that work on it."""
 
 import threading
+import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -142,3 +144,75 @@ def test_the_first_error_stops_the_run_and_is_raised(workers):
     with pytest.raises(OSError, match="No space"):
         run_blocks(plan, lambda a, b: opened.append(a) or a, run_tile, lambda state: None)
     assert len(opened) < 20
+
+
+def tall() -> Footprint:
+    return Footprint(
+        256,
+        2048,
+        used_rows=59,
+        read_bytes=24,
+        halo_bytes=12,
+        kept_bytes=17,
+        result_bytes=0,
+        fixed_bytes=0,
+        judge_bytes=12,
+    )
+
+
+def test_blocks_of_several_tiles_are_copied_in_whole_frames_afterwards():
+    plan = plan_blocks([(0, 75), (75, 150)], tall(), halo, max_memory=2**30, workers=2)
+    assert len(plan.tiles) > 1
+    assert [k for piece in plan.pieces(75, 150) for k in range(*piece)] == list(range(75, 150))
+    contiguous = plan.piece * 256 * 2048 * 4
+    assert contiguous >= 2**22  # large enough to go past the memory of files
+    finished = replace(tall(), judge_bytes=0)
+    assert plan.memory < plan_blocks([(0, 75), (75, 150)], finished, halo, max_memory=2**30, workers=2).memory
+
+
+@pytest.mark.parametrize("memory", [150, 250, 400, 1024])
+def test_the_cut_of_tall_frames_fits_the_memory_allowed(memory):
+    plan = plan_blocks([(0, 75), (75, 150)], tall(), halo, max_memory=memory * 2**20, workers=2)
+    assert plan.memory <= memory * 2**20
+    assert [r for t in plan.tiles for r in range(t.start, t.stop)] == list(range(256))
+
+
+def test_whole_frames_leave_no_pieces():
+    assert plan_blocks([(0, 300)], footprint(), halo, max_memory=2**30, workers=2).pieces(0, 75) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_pieces_begin_when_all_tiles_of_their_block_are_done(workers):
+    tiles = tuple(slice(i, i + 1) for i in range(5))
+    blocks = ((0, 7), (7, 14), (14, 19))
+    plan = BlockPlan(blocks, tiles, workers=workers, memory=0, in_flight=2, piece=3)
+    lock, seen, copied, closed = threading.Lock(), {a: [] for a, _ in blocks}, {a: [] for a, _ in blocks}, []
+
+    def run_tile(state, rows):
+        time.sleep(0.001)
+        with lock:
+            seen[state].append(rows.start)
+
+    def run_piece(state, start, stop):
+        with lock:
+            assert sorted(seen[state]) == [0, 1, 2, 3, 4]
+            copied[state] += range(start, stop)
+
+    def close_block(state):
+        with lock:
+            closed.append(state)
+            assert sorted(copied[state]) == list(range(*dict(zip((a for a, _ in blocks), blocks, strict=True))[state]))
+
+    run_blocks(plan, lambda start, stop: start, run_tile, close_block, run_piece)
+    assert sorted(closed) == [0, 7, 14]
+
+
+def test_an_error_frees_threads_that_wait_for_pieces():
+    plan = BlockPlan(((0, 4),), (slice(0, 1),), workers=3, memory=0, in_flight=1, piece=1)
+
+    def run_tile(state, rows):
+        time.sleep(0.05)  # the other threads wait by now
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        run_blocks(plan, lambda a, b: a, run_tile, lambda state: None, lambda state, a, b: None)

@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,7 +68,16 @@ def exposure(stack, tmp_path_factory):
 
 
 def run(
-    exposure, parameters, *, block_size=None, workers=1, memory=2**28, used=slice(None), bad_pixels=None, known=None
+    exposure,
+    parameters,
+    *,
+    block_size=None,
+    workers=1,
+    memory=2**28,
+    used=slice(None),
+    bad_pixels=None,
+    known=None,
+    piece=0,
 ):
     kept = {name: np.full((N_INT, NY, NX), 7, "f4") for name in ("data", "var_flat")}
     kept["mask"] = np.zeros((N_INT, NY, NX), bool)
@@ -85,6 +95,8 @@ def run(
             exposure, reader, plan, used_rows=used, keep_err=False, writer=writer, bad_pixels=bad_pixels, known=known
         )
         cut = stream.plan(memory, workers, block_size=block_size, result_bytes=0, fixed_bytes=0)
+        if piece:
+            cut = replace(cut, tiles=(slice(0, 2), slice(2, 3), slice(3, NY)), piece=piece)
         stream.run(cut, consume)
         single = stream.single(20, 21)
     return writer.planes, kept, stream.counts, single
@@ -123,12 +135,23 @@ def test_equal_to_the_whole_stack_at_once(stack, exposure, name):
 
 
 @pytest.mark.parametrize("name", ["default", "archive"])
-@pytest.mark.parametrize("cut", [{"block_size": 1}, {"block_size": 61, "workers": 4}, {"memory": 250_000}])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"block_size": 1},
+        {"block_size": 61, "workers": 4},
+        {"memory": 250_000},
+        {"piece": 1, "block_size": 10},
+        {"piece": 4, "block_size": 15, "workers": 3},
+    ],
+)
 def test_does_not_depend_on_the_cut(exposure, name, cut):
     whole = run(exposure, preset(name))
     other = run(exposure, preset(name), **cut)
     for plane, array in whole[0].items():
         np.testing.assert_array_equal(array.view("u4"), other[0][plane].view("u4"))
+    for plane, array in whole[1].items():
+        np.testing.assert_array_equal(array, other[1][plane])
     np.testing.assert_array_equal(whole[2].n_outlier, other[2].n_outlier)
 
 
@@ -170,9 +193,11 @@ def test_outliers_that_an_earlier_pass_noted_are_marked_again(exposure, name):
     np.testing.assert_array_equal(whole[2].n_outlier, other[2].n_outlier)
 
 
-def test_the_median_is_handed_on_when_asked_for(stack, exposure):
+@pytest.mark.parametrize("piece", [0, 2])
+def test_the_median_is_handed_on_when_asked_for(stack, exposure, piece):
     asked = preset("default").outlier_detection.model_copy(update={"save_intermediate_results": True})
-    planes, *_ = run(exposure, preset("default").model_copy(update={"outlier_detection": asked}), block_size=5)
+    parameters = preset("default").model_copy(update={"outlier_detection": asked})
+    planes, *_ = run(exposure, parameters, block_size=5, piece=piece)
     assert planes["median"].shape == (N_INT, NY, NX)
     assert abs(np.nanmedian(planes["median"]) - 100) < 0.1
 

@@ -4,6 +4,8 @@ Where blocks are computed: how an exposure is cut, and the threads that work on 
 A *block* is a run of integrations of one segment; a *tile* is a range of rows of a block. Outlier detection works tile
 by tile (a pixel needs its own time series only), extraction and photometry block by block. What belongs to a tile
 depends on the memory that is allowed, never on the result: every tile reads the neighbours that its windows need.
+Where a block takes several tiles, they only find its outliers; it is copied and extracted in *pieces* afterwards, whole
+frames of a few integrations, which lie in one run on the disk.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ _TILE_BYTES_AIM = 128 * 2**20
 _LEAST_WHOLE = 32
 _WHOLE_FRAMES_AIM = 192 * 2**20
 """Up to so many bytes, a tile is a whole block: its planes are read and written by one call each."""
+_PIECE_AIM = 48 * 2**20
+"""So many bytes of whole frames are copied at a time where blocks take several tiles."""
+_JUDGED_TILE_AIM = 48 * 2**20
+"""Of a tile that only finds outliers."""
 _ALONE_AIM = 64 * 2**20
 """The same where no integration needs its neighbours: nothing is gained by larger blocks then."""
 
@@ -102,6 +108,9 @@ class Footprint:
         Bytes per integration of what extraction returns.
     fixed_bytes : int
         Bytes for the whole exposure: the exposure model, numbers per integration.
+    judge_bytes : int
+        Bytes per pixel of an integration of the block itself that are read to find its outliers; 0 if tiles must be
+        finished one by one.
     """
 
     ny: int
@@ -112,6 +121,7 @@ class Footprint:
     kept_bytes: int
     result_bytes: int
     fixed_bytes: int
+    judge_bytes: int = 0
 
     def tile(self, rows: int, block: int, halo: int) -> int:
         """Return the bytes of one tile of ``rows`` rows."""
@@ -120,6 +130,14 @@ class Footprint:
     def block(self, block: int) -> int:
         """Return the bytes that a block keeps until it is extracted."""
         return block * (self.used_rows * self.nx * self.kept_bytes + self.result_bytes)
+
+    def judged(self, rows: int, block: int, halo: int) -> int:
+        """Return the bytes of one tile of ``rows`` rows that only finds outliers."""
+        return rows * self.nx * (block * self.judge_bytes + halo * self.halo_bytes)
+
+    def piece(self, n_int: int) -> int:
+        """Return the bytes of so many whole frames that are copied and extracted."""
+        return self.tile(self.ny, n_int, 0) + self.block(n_int)
 
 
 @dataclass(frozen=True)
@@ -140,6 +158,9 @@ class BlockPlan:
         Bytes that this cut needs at most.
     in_flight : int
         Blocks that are worked on at a time.
+    piece : int
+        Integrations that are copied and extracted at a time when all tiles of their block have found its outliers; 0 if
+        tiles are finished one by one.
     """
 
     blocks: tuple[tuple[int, int], ...]
@@ -147,6 +168,11 @@ class BlockPlan:
     workers: int
     memory: int
     in_flight: int
+    piece: int = 0
+
+    def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the half-open ranges of integrations in which a block is copied; none if it is not."""
+        return _cut(start, stop, self.piece) if self.piece else []
 
 
 def _cut(first: int, last: int, size: int) -> list[tuple[int, int]]:
@@ -207,6 +233,10 @@ def plan_blocks(
             whole = _whole_frames(blocks, footprint, (size, per_row), max_memory, n_workers)
             if whole is not None and size >= fewest:
                 return replace(whole, blocks=_in_turns(blocks, bounds, n_workers))
+        for cut in cuts:
+            staged = _staged(cut[0], footprint, halo_of, max_memory, n_workers)
+            if staged is not None and cut[1] >= fewest:
+                return replace(staged, blocks=_in_turns(cut[0], bounds, n_workers))
         for blocks, size, per_row in cuts:
             in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1
             kept = footprint.fixed_bytes + in_flight * footprint.block(size)
@@ -268,6 +298,30 @@ def _whole_frames(
     return BlockPlan(blocks, (slice(0, footprint.ny),), n_workers, memory, in_flight)
 
 
+def _staged(
+    blocks: tuple[tuple[int, int], ...],
+    footprint: Footprint,
+    halo_of: Callable[[int, int], int],
+    max_memory: int,
+    n_workers: int,
+) -> BlockPlan | None:
+    """Return the plan in which tiles only find outliers; None if that is not wanted or does not fit."""
+    if not footprint.judge_bytes:
+        return None
+    n_int = max(stop - start for start, stop in blocks)
+    halo = max(halo_of(start, stop) for start, stop in blocks)
+    in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1
+    piece = max(1, min(n_int, _PIECE_AIM // footprint.piece(1)))
+    kept = footprint.fixed_bytes + in_flight * n_int * footprint.ny * footprint.nx + n_workers * footprint.piece(piece)
+    per_row = footprint.judged(1, n_int, halo)
+    fitting = min((max_memory - kept) // n_workers, _JUDGED_TILE_AIM) // per_row
+    if fitting < 1:
+        return None
+    rows = _rows_per_tile(footprint.ny, fitting, n_workers)
+    tiles = tuple(slice(a, b) for a, b in _cut(0, footprint.ny, rows))
+    return BlockPlan(blocks, tiles, n_workers, kept + n_workers * rows * per_row, in_flight, piece)
+
+
 def _sizes_to_try(longest: int, footprint: Footprint) -> list[int]:
     filling = _BLOCK_BYTES_AIM // footprint.tile(footprint.ny, 1, 0)
     if filling > _ENOUGH_BLOCK:
@@ -285,47 +339,73 @@ def _rows_per_tile(ny: int, fitting: int, workers: int) -> int:
     return max(1, min(rows, -(-ny // workers)))
 
 
-class _BlockJob:
-    """One open block: tiles that nobody has begun, and how many are being worked on."""
+Piece = tuple[int, int]
 
-    def __init__(self, state: object, tiles: Sequence[slice]) -> None:
+
+class _BlockJob:
+    """One open block: tiles, and then pieces, that nobody has begun, and how many are being worked on."""
+
+    def __init__(self, state: object, tiles: Sequence[slice], pieces: Sequence[Piece]) -> None:
         self.state = state
-        self.waiting = list(reversed(tiles))
+        self.waiting: list[slice | Piece] = list(reversed(tiles))
+        self.later: list[slice | Piece] = list(reversed(pieces))
         self.running = 0
 
 
 class _OpenJobs:
-    """The blocks that are open; hands out their tiles, and knows which tile was the last of its block."""
+    """The blocks that are open; hands out their tiles and pieces, and knows which was the last of its block."""
 
     def __init__(self) -> None:
         self._jobs: list[_BlockJob] = []
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._stopped = False
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def add(self, job: _BlockJob) -> None:
         """Open a block."""
-        with self._lock:
+        with self._changed:
             self._jobs.append(job)
 
-    def take(self) -> tuple[_BlockJob, slice]:
-        """Return a tile of the block that the fewest threads work on: writers to one file wait for each other."""
-        with self._lock:
+    def take(self) -> tuple[_BlockJob, slice | Piece] | None:
+        """
+        Return work on the block that the fewest threads work on: writers to one file wait for each other.
+
+        While the last tiles of all blocks are worked on, it waits for their pieces. None once the run is stopped.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or any(job.waiting for job in self._jobs))
+            if self._stopped:
+                return None
             job = min((job for job in self._jobs if job.waiting), key=lambda job: job.running)
             job.running += 1
             return job, job.waiting.pop()
 
     def done(self, job: _BlockJob) -> bool:
-        """Note that one tile is done and tell whether it was the last."""
-        with self._lock:
+        """Note that one tile or piece is done and tell whether it was the last."""
+        with self._changed:
             job.running -= 1
-            return not job.running and not job.waiting
+            if job.running or job.waiting:
+                return False
+            job.waiting, job.later = job.later, []
+            self._changed.notify_all()
+            return not job.waiting
 
     def remove(self, job: _BlockJob) -> None:
         """Forget a block that is closed."""
-        with self._lock:
+        with self._changed:
             self._jobs.remove(job)
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def _no_pieces(state: object, start: int, stop: int) -> None:
+    raise ValueError(f"integrations {start} to {stop} were to be copied, and nobody copies them")
 
 
 def run_blocks(
@@ -333,9 +413,10 @@ def run_blocks(
     open_block: Callable[[int, int], object],
     run_tile: Callable[[object, slice], None],
     close_block: Callable[[object], None],
+    run_piece: Callable[[object, int, int], None] = _no_pieces,
 ) -> None:
     """
-    Run all tiles and blocks of a plan in threads; the first error stops everything and is raised.
+    Run all tiles, pieces and blocks of a plan in threads; the first error stops everything and is raised.
 
     Parameters
     ----------
@@ -346,24 +427,40 @@ def run_blocks(
     run_tile : callable
         Does one tile of a block; several run at once.
     close_block : callable
-        Called when all tiles of a block are done; several may run at once.
+        Called when all tiles and pieces of a block are done; several may run at once.
+    run_piece : callable, optional
+        Does the integrations ``start`` to ``stop`` of a block, all tiles of which are done; several run at once.
     """
+
+    def work(state: object, item: slice | Piece) -> None:
+        if isinstance(item, slice):
+            run_tile(state, item)
+        else:
+            run_piece(state, *item)
+
     if plan.workers == 1:
         for start, stop in plan.blocks:
             state = open_block(start, stop)
-            for tile in plan.tiles:
-                run_tile(state, tile)
+            for item in (*plan.tiles, *plan.pieces(start, stop)):
+                work(state, item)
             close_block(state)
         return
 
     jobs = _OpenJobs()
 
     def task() -> None:
-        job, tile = jobs.take()
-        run_tile(job.state, tile)
-        if jobs.done(job):
-            close_block(job.state)
-            jobs.remove(job)
+        taken = jobs.take()
+        if taken is None:
+            return
+        job, item = taken
+        try:
+            work(job.state, item)
+            if jobs.done(job):
+                close_block(job.state)
+                jobs.remove(job)
+        except BaseException:
+            jobs.stop()
+            raise
 
     with ThreadPoolExecutor(plan.workers, thread_name_prefix="tso3") as pool:
         futures: set[Future[None]] = set()
@@ -371,11 +468,13 @@ def run_blocks(
             for start, stop in plan.blocks:
                 while len(jobs) == plan.in_flight:
                     futures = _still_running(futures)
-                jobs.add(_BlockJob(open_block(start, stop), plan.tiles))
-                futures |= {pool.submit(task) for _ in plan.tiles}
+                pieces = plan.pieces(start, stop)
+                jobs.add(_BlockJob(open_block(start, stop), plan.tiles, pieces))
+                futures |= {pool.submit(task) for _ in (*plan.tiles, *pieces)}
             while futures:
                 futures = _still_running(futures)
         except BaseException:
+            jobs.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 

@@ -121,9 +121,18 @@ def _thin(shape: tuple[int, int, int], dtype: type) -> NDArray[np.generic]:
 
 @dataclass(frozen=True)
 class _OpenBlock:
+    """Integrations that are worked on; ``outlier`` only where tiles find outliers and pieces are copied later."""
+
     start: int
     stop: int
     arrays: dict[str, NDArray[np.generic]]
+    outlier: NDArray[np.bool_] | None = None
+
+    def outlier_of(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return the outliers of some of its integrations, shape (stop - start, ny, nx), to be filled or read."""
+        if self.outlier is None:
+            raise ValueError(f"block {self.start} to {self.stop} holds no outliers")
+        return self.outlier[start - self.start : stop - self.start]
 
     def block(self) -> Block:
         """Return the finished block."""
@@ -195,6 +204,7 @@ class ExposureStream:
         names |= dict.fromkeys(self.variances, np.float32)
         self._kept = names
         self._pool = _BlockPool(names, 1)
+        self._masks = _BlockPool({"outlier": np.bool_}, 1)
         self._kept_bytes = sum(np.dtype(kind).itemsize for kind in names.values())
         self._part_bytes = _PART_BYTES
         self._scratch = _Scratch()
@@ -231,6 +241,7 @@ class ExposureStream:
             kept_bytes=self._kept_bytes,
             result_bytes=result_bytes,
             fixed_bytes=fixed_bytes + workers * 2 * self._part_bytes,  # twice: a part has at least one row
+            judge_bytes=_RAW_FRAME_BYTES + median_bytes if self.outliers is not None and self.writer is not None else 0,
         )
         return plan_blocks(
             self.exposure.segment_bounds[segments],
@@ -254,11 +265,25 @@ class ExposureStream:
         """
 
         def close(state: _OpenBlock) -> None:
-            consume(state.block())
-            self._pool.give(state.arrays)
+            if state.outlier is None:
+                consume(state.block())
+                self._pool.give(state.arrays)
+            else:
+                self._masks.give({"outlier": state.outlier})  # the pieces have consumed it
 
-        self._pool = _BlockPool(self._kept, max(stop - start for start, stop in plan.blocks))
-        run_blocks(plan, self._open, self._run_tile, close)
+        def piece(state: _OpenBlock, start: int, stop: int) -> None:
+            copied = _OpenBlock(start, stop, self._pool.take(self.exposure.ny, self.exposure.nx))
+            self._copy(copied, state)
+            consume(copied.block())
+            self._pool.give(copied.arrays)
+
+        longest = max(stop - start for start, stop in plan.blocks)
+        self._pool = _BlockPool(self._kept, plan.piece or longest)
+        self._masks = _BlockPool({"outlier": np.bool_}, longest)
+        if plan.piece:
+            run_blocks(plan, self._open_judged, self._judge_tile, close, piece)
+        else:
+            run_blocks(plan, self._open, self._run_tile, close)
 
     def single(self, start: int, stop: int) -> Block:
         """Return one block by itself, flagged like any other; nothing is written or counted."""
@@ -286,6 +311,32 @@ class ExposureStream:
     def _open(self, start: int, stop: int) -> _OpenBlock:
         return _OpenBlock(start, stop, self._pool.take(self.exposure.ny, self.exposure.nx))
 
+    def _open_judged(self, start: int, stop: int) -> _OpenBlock:
+        mask = self._masks.take(self.exposure.ny, self.exposure.nx)["outlier"]
+        return _OpenBlock(start, stop, {}, mask.view(np.bool_))
+
+    def _judge_tile(self, state: _OpenBlock, rows: slice) -> None:
+        """Find the outliers of some rows of a block."""
+        start, stop = state.start, state.stop
+        first, last = self.reach(start, stop)
+        raw = self._read(first, last, rows, _FRAME_PLANES)
+        n_flagged = np.zeros(stop - start, np.int64)
+        for place in self._parts(rows, last - first):
+            outlier, n_new = self._judge(raw, place, (first, start, stop), self.notes, self.writer)
+            state.outlier_of(start, stop)[:, place.row : place.row + place.high - place.low] = outlier
+            n_flagged += n_new
+        with self._lock:
+            self.counts.n_outlier[start:stop] += n_flagged
+
+    def _copy(self, piece: _OpenBlock, whole: _OpenBlock) -> None:
+        """Mark whole frames of a block whose outliers are known, write them, and keep what extraction needs."""
+        start, stop = piece.start, piece.stop
+        raw = self._read(start, stop, slice(0, self.exposure.ny), (*_FRAME_PLANES, *self.variances))
+        outlier, frame = whole.outlier_of(start, stop), Place(0, self.exposure.ny, 0)
+        mark_rows(raw, frame, outlier, self.bad_pixels, piece.arrays, (*self.used, 0), top_bit=self.top_bit)
+        if self.writer is not None:
+            self.writer.write(start, stop, raw, slice(0, self.exposure.ny))
+
     def _run_tile(
         self,
         state: _OpenBlock,
@@ -308,14 +359,8 @@ class ExposureStream:
                 outlier = self.known.marked(start, stop, place)
                 n_flagged += outlier.sum(axis=(1, 2))
             if self.outliers is not None:
-                found = self._find_outliers(self.outliers, raw, place, (first, start, stop))
-                outlier = found.outlier
-                n_flagged += found.n_flagged
-                if found.median is not None and self.writer is not None and not dry:
-                    here = slice(place.row, place.row + place.high - place.low)
-                    self.writer.write_median(start, stop, found.median, here)
-                if notes is not None:
-                    notes.add(start, place, outlier)
+                outlier, n_new = self._judge(raw, place, (first, start, stop), notes, None if dry else self.writer)
+                n_flagged += n_new
             wanted = (*self.used, 0) if used is None else used
             mark_rows(own_raw, place, outlier, self.bad_pixels, state.arrays, wanted, top_bit=self.top_bit)
         if dry:
@@ -324,6 +369,25 @@ class ExposureStream:
             self.counts.n_outlier[start:stop] += n_flagged
         if self.writer is not None:
             self.writer.write(start, stop, own_raw, rows)
+
+    def _judge(
+        self,
+        raw: RawPlanes,
+        place: Place,
+        span: tuple[int, int, int],
+        notes: OutlierNotes | None,
+        writer: PlaneWriter | None,
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return the outliers in some rows, and how many each integration has; the step is not skipped."""
+        if self.outliers is None:
+            raise ValueError("outliers of an exposure whose detection is skipped")
+        found = self._find_outliers(self.outliers, raw, place, span)
+        _, start, stop = span
+        if found.median is not None and writer is not None:
+            writer.write_median(start, stop, found.median, slice(place.row, place.row + place.high - place.low))
+        if notes is not None:
+            notes.add(start, place, found.outlier)
+        return found.outlier, found.n_flagged
 
     def _parts(self, rows: slice, n_stack: int) -> Iterator[Place]:
         """Cut rows that were read at once into those that are worked on at once."""

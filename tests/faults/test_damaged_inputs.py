@@ -131,6 +131,29 @@ def test_keywords_with_other_values(with_tree, data):
     attempt(path, with_tree.parent / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("INT_TIMES", "TFIELDS", "1000000000000"),
+        ("ASDF", "TFIELDS", "4294967296"),
+        ("ASDF", "TFIELDS", "-1"),
+        ("SCI", "NAXIS", "1000000000000"),
+        ("SCI", "NAXIS1", "1000000000000"),
+    ],
+)
+def test_a_count_that_no_file_has_is_refused_at_once(with_tree, name, key, value):
+    with fits.open(with_tree) as hdus:
+        low, high = (hdus[name].fileinfo()[place] for place in ("hdrLoc", "datLoc"))
+    raw = bytearray(with_tree.read_bytes())
+    at = raw.index(key.ljust(8).encode(), low, high)
+    raw[at + 8 : at + 80] = f"= {value:>20}".ljust(72).encode()
+    path = with_tree.with_name("m_calints.fits")
+    path.write_bytes(raw)
+    with pytest.raises(InputError) as caught:
+        copy_through(path, with_tree.parent / "out")
+    assert "\n" not in str(caught.value)
+
+
 @IN_PLACE
 @given(data=st.data())
 def test_mutated_trees_and_tables(with_tree, data):

@@ -331,10 +331,12 @@ def _check_structure(header: fits.Header, path: str | Path, index: int) -> None:
         raise InputError(f"HDU {index}: PCOUNT or GCOUNT are not as in FITS; file damaged?", path)
     if table:
         fields = header_value(header, "TFIELDS", int, path) or 0
+        if not 0 <= fields < 1000:  # before as many keywords are looked for
+            raise InputError(f"HDU {index}: TFIELDS = {fields}, FITS has at most 999 columns; file damaged?", path)
         lacking = [i for i in range(1, fields + 1) if not header_value(header, f"TFORM{i}", str, path)]
         if kind == "TABLE":
             lacking += [i for i in range(1, fields + 1) if not header_value(header, f"TBCOL{i}", int, path)]
-        if lacking or not 0 <= fields < 1000 or header["BITPIX"] != 8 or header["NAXIS"] != 2:
+        if lacking or header["BITPIX"] != 8 or header["NAXIS"] != 2:
             raise InputError(f"HDU {index}: is not a table as FITS has it; file damaged?", path)
 
 

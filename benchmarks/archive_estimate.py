@@ -155,7 +155,7 @@ def archive(found: Sequence[Cost]) -> list[str]:
                 f"{each.written * EXPOSURE * EXPOSURES / 1e15:.2f} PB",
                 f"{rate / 1e6:.0f} MB/s",
                 *(
-                    f"{storage / rate:,.0f}: {_time(EXPOSURES * each.traffic(EXPOSURE) / storage)}"
+                    f"{max(1.0, storage / rate):,.0f}: {_time(EXPOSURES * each.traffic(EXPOSURE) / storage)}"
                     for storage in STORAGE
                 ),
             )

@@ -280,8 +280,10 @@ def main(arguments: list[str] | None = None) -> int:
 def process() -> NoReturn:
     """Run the command line as a process of its own, and end it with its exit code; see `main`."""
     from tso3.blas import start_with_one_blas_thread
+    from tso3.cli.collector import collect_seldom
     from tso3.cli.leave import leave
 
+    collect_seldom()
     start_with_one_blas_thread()
     leave(main())
 

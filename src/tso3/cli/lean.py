@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from tso3.cli.collector import collect_as_ever
 from tso3.progress import Progress
 
 __all__ = ["ImportsAhead", "import_lean"]
@@ -44,6 +45,7 @@ class ImportsAhead:
 def _import_ahead() -> None:
     for name in _NEEDED_AT_THE_END:
         importlib.import_module(name)
+    collect_as_ever()
 
 
 _LOADS_ALONE = ("0.68.",)

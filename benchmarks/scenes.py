@@ -25,7 +25,7 @@ class Scene:
     name, set, size : str
         As in the file.
     needs : str
-        File below ``$TSO3_SHARED`` from which the profile is drawn; empty for none.
+        File below ``$TSO3_SHARED/data`` from which the profile is drawn; empty for none.
     options : dict
         Arguments of `tso3.simulate.simulate`.
     """
@@ -44,7 +44,12 @@ class Scene:
         shared = os.environ.get("TSO3_SHARED", "")
         if not shared:
             return "TSO3_SHARED is not set"
-        return "" if (Path(shared) / self.needs).is_file() else f"{Path(shared) / self.needs} does not exist"
+        return "" if self._needed.is_file() else f"{self._needed} does not exist"
+
+    @property
+    def _needed(self) -> Path:
+        """The file that the scene needs."""
+        return Path(os.environ["TSO3_SHARED"]) / "data" / self.needs
 
     def simulate(self, folder: Path, seed: int) -> Any:
         """Write the visit of a seed and return it."""
@@ -63,8 +68,7 @@ class Scene:
     def _with_profile(self, options: Mapping[str, Any]) -> dict[str, Any]:
         if not self.needs:
             return dict(options)
-        profile = str(Path(os.environ["TSO3_SHARED"]) / self.needs)
-        return {**options, "troubles": {**options.get("troubles", {}), "profile": profile}}
+        return {**options, "troubles": {**options.get("troubles", {}), "profile": str(self._needed)}}
 
 
 def load(path: Path = FILE) -> tuple[dict[str, Any], list[Scene]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from tso3.core.beside import settle
 from tso3.core.median import window_bounds
 from tso3.core.outliers import flag_outliers
 from tso3.io.exposure import read_observation
@@ -49,6 +50,7 @@ def stack():
     dq[rng.random((N_INT, NY, NX)) < 0.02] = 5
     dq[::20, 3, 3] = 1
     planes["DQ"] = dq
+    planes["SCI"][np.random.default_rng(6).random((N_INT, NY, NX)) < 0.1] += 4.5
     return planes
 
 
@@ -110,7 +112,9 @@ def test_equal_to_the_whole_stack_at_once(stack, exposure, name):
     if name == "default":
         frame_bad = (stack["DQ"] & 1).astype(bool) | ~np.isfinite(stack["SCI"])
         lo, hi = window_bounds(N_INT, 25, "shrink")
-        outlier = flag_outliers(stack["SCI"], stack["ERR"], frame_bad, lo, hi, snr=5.0, flag_masked=False).outlier
+        found = flag_outliers(stack["SCI"], stack["ERR"], frame_bad, lo, hi, snr=5.0, suspect_snr=4.0)
+        outlier = settle(found.level)
+        assert outlier.sum() > found.outlier.sum() + 20
     else:
         outlier = np.zeros(bad.shape, bool)
         for a, b in ((0, 20), (20, 61)):
@@ -199,7 +203,7 @@ def test_the_median_is_handed_on_when_asked_for(stack, exposure, piece):
     parameters = preset("default").model_copy(update={"outlier_detection": asked})
     planes, *_ = run(exposure, parameters, block_size=5, piece=piece)
     assert planes["median"].shape == (N_INT, NY, NX)
-    assert abs(np.nanmedian(planes["median"]) - 100) < 0.1
+    assert abs(np.nanmedian(planes["median"]) - 100) < 0.2
 
 
 def test_survey_is_the_median_of_its_sample(stack, exposure):

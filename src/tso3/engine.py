@@ -111,6 +111,8 @@ class Footprint:
     judge_bytes : int
         Bytes per pixel of an integration of the block itself that are read to find its outliers; 0 if tiles must be
         finished one by one.
+    border_rows : int
+        Rows beside a tile that is finished by itself which are read with it, one at a time: 0 or 1.
     """
 
     ny: int
@@ -122,6 +124,7 @@ class Footprint:
     result_bytes: int
     fixed_bytes: int
     judge_bytes: int = 0
+    border_rows: int = 0
 
     def tile(self, rows: int, block: int, halo: int) -> int:
         """Return the bytes of one tile of ``rows`` rows."""
@@ -240,15 +243,16 @@ def plan_blocks(
         for blocks, size, per_row in cuts:
             in_flight = min(_BLOCKS_IN_FLIGHT, len(blocks)) if n_workers > 1 else 1
             kept = footprint.fixed_bytes + in_flight * footprint.block(size)
-            room = (max_memory - kept) // n_workers
-            need = kept + n_workers * per_row
+            room = (max_memory - kept) // n_workers - footprint.border_rows * per_row
+            need = kept + n_workers * (1 + footprint.border_rows) * per_row
             least = need if least is None else min(least, need)
             if room < per_row:
                 continue
             rows = _rows_per_tile(footprint.ny, min(room, _TILE_BYTES_AIM) // per_row, n_workers)
             tiles = tuple(slice(a, b) for a, b in _cut(0, footprint.ny, rows))
             turns = _in_turns(blocks, bounds, n_workers)
-            return BlockPlan(turns, tiles, n_workers, kept + n_workers * rows * per_row, in_flight)
+            memory = kept + n_workers * (rows + footprint.border_rows) * per_row
+            return BlockPlan(turns, tiles, n_workers, memory, in_flight)
     raise ParameterError(
         f"{max_memory / 2**20:.0f} MiB do not hold one row of the smallest block; "
         f"allow at least {-(-(least or 0) // 2**20)} MiB",

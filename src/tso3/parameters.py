@@ -70,6 +70,9 @@ class OutlierDetection(StepParameters):
     )
     """Threshold in units of ERR (sigma_clip: of the pixel's own scatter); of the archive's "5.0 4.0" the first
     counts."""
+    snr_beside: float | None = Field(4.0, gt=0, allow_inf_nan=False, json_schema_extra={"unit": "ERR"})
+    """Threshold, upwards only, of a sample that touches an outlier in its integration: a cosmic ray leaves charge in
+    the pixels around. None: as elsewhere (the archive). Without effect with sigma_clip."""
     rolling_window_width: int = Field(25, ge=0, json_schema_extra={"unit": "integrations"})
     """Full width of the time window; 0, 1 or at least n_int: one static median of the whole span."""
     maxiters: int = Field(3, ge=1)
@@ -417,6 +420,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "outlier_detection": {
             "method": "rolling_median",
             "maxiters": 1,
+            "snr_beside": None,
             "edges": "repeat",
             "span": "segment",
             "nan_policy": "propagate",

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.beside import Settled, Settling, settle
 from tso3.core.block import Block
 from tso3.core.outliers import OutlierResult
 from tso3.engine import BlockPlan, Footprint, plan_blocks, run_blocks
@@ -121,18 +122,18 @@ def _thin(shape: tuple[int, int, int], dtype: type) -> NDArray[np.generic]:
 
 @dataclass(frozen=True)
 class _OpenBlock:
-    """Integrations that are worked on; ``outlier`` only where tiles find outliers and pieces are copied later."""
+    """Integrations that are worked on; ``level`` only where tiles find outliers and pieces are copied later."""
 
     start: int
     stop: int
     arrays: dict[str, NDArray[np.generic]]
-    outlier: NDArray[np.bool_] | None = None
+    level: NDArray[np.uint8] | None = None
 
-    def outlier_of(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """Return the outliers of some of its integrations, shape (stop - start, ny, nx), to be filled or read."""
-        if self.outlier is None:
+    def level_of(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return the levels of some of its integrations, shape (stop - start, ny, nx), to be filled or read."""
+        if self.level is None:
             raise ValueError(f"block {self.start} to {self.stop} holds no outliers")
-        return self.outlier[start - self.start : stop - self.start]
+        return self.level[start - self.start : stop - self.start]
 
     def block(self) -> Block:
         """Return the finished block."""
@@ -204,7 +205,8 @@ class ExposureStream:
         names |= dict.fromkeys(self.variances, np.float32)
         self._kept = names
         self._pool = _BlockPool(names, 1)
-        self._masks = _BlockPool({"outlier": np.bool_}, 1)
+        self._levels = _BlockPool({"level": np.uint8}, 1)
+        self._beside = self.outliers is not None and self.outliers.suspect_snr is not None
         self._kept_bytes = sum(np.dtype(kind).itemsize for kind in names.values())
         self._part_bytes = _PART_BYTES
         self._scratch = _Scratch()
@@ -242,6 +244,7 @@ class ExposureStream:
             result_bytes=result_bytes,
             fixed_bytes=fixed_bytes + workers * 2 * self._part_bytes,  # twice: a part has at least one row
             judge_bytes=_RAW_FRAME_BYTES + median_bytes if self.outliers is not None and self.writer is not None else 0,
+            border_rows=int(self._beside),
         )
         return plan_blocks(
             self.exposure.segment_bounds[segments],
@@ -265,11 +268,11 @@ class ExposureStream:
         """
 
         def close(state: _OpenBlock) -> None:
-            if state.outlier is None:
+            if state.level is None:
                 consume(state.block())
                 self._pool.give(state.arrays)
             else:
-                self._masks.give({"outlier": state.outlier})  # the pieces have consumed it
+                self._levels.give({"level": state.level})  # the pieces have consumed it
 
         def piece(state: _OpenBlock, start: int, stop: int) -> None:
             copied = _OpenBlock(start, stop, self._pool.take(self.exposure.ny, self.exposure.nx))
@@ -279,7 +282,7 @@ class ExposureStream:
 
         longest = max(stop - start for start, stop in plan.blocks)
         self._pool = _BlockPool(self._kept, plan.piece or longest)
-        self._masks = _BlockPool({"outlier": np.bool_}, longest)
+        self._levels = _BlockPool({"level": np.uint8}, longest)
         if plan.piece:
             run_blocks(plan, self._open_judged, self._judge_tile, close, piece)
         else:
@@ -312,27 +315,27 @@ class ExposureStream:
         return _OpenBlock(start, stop, self._pool.take(self.exposure.ny, self.exposure.nx))
 
     def _open_judged(self, start: int, stop: int) -> _OpenBlock:
-        mask = self._masks.take(self.exposure.ny, self.exposure.nx)["outlier"]
-        return _OpenBlock(start, stop, {}, mask.view(np.bool_))
+        level = self._levels.take(self.exposure.ny, self.exposure.nx)["level"]
+        return _OpenBlock(start, stop, {}, level.view(np.uint8))
 
     def _judge_tile(self, state: _OpenBlock, rows: slice) -> None:
-        """Find the outliers of some rows of a block."""
+        """Judge some rows of a block."""
         start, stop = state.start, state.stop
         first, last = self.reach(start, stop)
         raw = self._read(first, last, rows, _FRAME_PLANES)
-        n_flagged = np.zeros(stop - start, np.int64)
         for place in self._parts(rows, last - first):
-            outlier, n_new = self._judge(raw, place, (first, start, stop), self.notes, self.writer)
-            state.outlier_of(start, stop)[:, place.row : place.row + place.high - place.low] = outlier
-            n_flagged += n_new
-        with self._lock:
-            self.counts.n_outlier[start:stop] += n_flagged
+            found = self._judge(raw, place, (first, start, stop), self.writer)
+            state.level_of(start, stop)[:, place.row : place.row + place.high - place.low] = found.level
 
     def _copy(self, piece: _OpenBlock, whole: _OpenBlock) -> None:
-        """Mark whole frames of a block whose outliers are known, write them, and keep what extraction needs."""
+        """Mark whole frames of a block that has been judged, write them, and keep what extraction needs."""
         start, stop = piece.start, piece.stop
         raw = self._read(start, stop, slice(0, self.exposure.ny), (*_FRAME_PLANES, *self.variances))
-        outlier, frame = whole.outlier_of(start, stop), Place(0, self.exposure.ny, 0)
+        level, frame = whole.level_of(start, stop), Place(0, self.exposure.ny, 0)
+        outlier = settle(level) if self._beside else level.view(np.bool_)
+        if self.notes is not None:
+            self.notes.add(start, frame, outlier)
+        self.counts.n_outlier[start:stop] += _numbers(outlier)
         mark_rows(raw, frame, outlier, self.bad_pixels, piece.arrays, (*self.used, 0), top_bit=self.top_bit)
         if self.writer is not None:
             self.writer.write(start, stop, raw, slice(0, self.exposure.ny))
@@ -353,14 +356,11 @@ class ExposureStream:
         own_raw |= self._read(start, stop, rows, self.variances)
         notes = notes if dry else self.notes
         n_flagged = np.zeros(stop - start, np.int64)
-        for place in self._parts(rows, last - first):
-            outlier = None
-            if self.known is not None:
-                outlier = self.known.marked(start, stop, place)
-                n_flagged += outlier.sum(axis=(1, 2))
-            if self.outliers is not None:
-                outlier, n_new = self._judge(raw, place, (first, start, stop), notes, None if dry else self.writer)
-                n_flagged += n_new
+        for place, outlier in self._outliers(raw, rows, (first, start, stop), None if dry else self.writer):
+            if outlier is not None:
+                n_flagged += _numbers(outlier)
+                if notes is not None:
+                    notes.add(start, place, outlier)
             wanted = (*self.used, 0) if used is None else used
             mark_rows(own_raw, place, outlier, self.bad_pixels, state.arrays, wanted, top_bit=self.top_bit)
         if dry:
@@ -370,24 +370,44 @@ class ExposureStream:
         if self.writer is not None:
             self.writer.write(start, stop, own_raw, rows)
 
+    def _outliers(
+        self, raw: RawPlanes, rows: slice, span: tuple[int, int, int], writer: PlaneWriter | None
+    ) -> Iterator[tuple[Place, NDArray[np.bool_] | None]]:
+        """Yield the outliers in some rows that were read, a few rows at a time; None where none are marked."""
+        _, start, stop = span
+        parts = self._parts(rows, len(raw["SCI"]))
+        if self.outliers is None:
+            known = self.known
+            yield from ((place, None if known is None else known.marked(start, stop, place)) for place in parts)
+        elif not self._beside:
+            yield from ((place, self._judge(raw, place, span, writer).level.view(np.bool_)) for place in parts)
+        else:
+            settling = Settling(rows.start, self._border(rows.start - 1, span))
+            for place in parts:
+                settled = settling.add(self._judge(raw, place, span, writer).level)
+                yield from (_placed(each, rows) for each in settled)
+            yield from (_placed(each, rows) for each in settling.close(self._border(rows.stop, span)))
+
+    def _border(self, row: int, span: tuple[int, int, int]) -> NDArray[np.uint8] | None:
+        """Return the levels of the row next to a tile, which another tile marks; None outside the frame."""
+        if not 0 <= row < self.exposure.ny:
+            return None
+        first, start, stop = span
+        _, last = self.reach(start, stop)
+        raw = self._read(first, last, slice(row, row + 1), _FRAME_PLANES, "border ")
+        return self._judge(raw, Place(0, 1, row), span, None).level
+
     def _judge(
-        self,
-        raw: RawPlanes,
-        place: Place,
-        span: tuple[int, int, int],
-        notes: OutlierNotes | None,
-        writer: PlaneWriter | None,
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Return the outliers in some rows, and how many each integration has; the step is not skipped."""
+        self, raw: RawPlanes, place: Place, span: tuple[int, int, int], writer: PlaneWriter | None
+    ) -> OutlierResult:
+        """Return which samples of some rows are outliers or suspects; the step is not skipped."""
         if self.outliers is None:
             raise ValueError("outliers of an exposure whose detection is skipped")
         found = self._find_outliers(self.outliers, raw, place, span)
         _, start, stop = span
         if found.median is not None and writer is not None:
             writer.write_median(start, stop, found.median, slice(place.row, place.row + place.high - place.low))
-        if notes is not None:
-            notes.add(start, place, found.outlier)
-        return found.outlier, found.n_flagged
+        return found
 
     def _parts(self, rows: slice, n_stack: int) -> Iterator[Place]:
         """Cut rows that were read at once into those that are worked on at once."""
@@ -411,9 +431,20 @@ class ExposureStream:
         shortened = None if plan.judge is None else flagged_samples(raw, place, outlier_detection.shortened_bits())
         return outlier_detection.run(plan, (data, err, left_out), first, start, stop, rows, shortened)
 
-    def _read(self, first: int, last: int, rows: slice, names: tuple[str, ...]) -> RawPlanes:
-        """Read planes of some integrations into buffers of this thread."""
+    def _read(self, first: int, last: int, rows: slice, names: tuple[str, ...], prefix: str = "") -> RawPlanes:
+        """Read planes of some integrations into buffers of this thread, used again by the next call of that prefix."""
         shape = (last - first, rows.stop - rows.start, self.exposure.nx)
         planes = self.exposure.segments[0].planes
-        buffers = {name: self._scratch.get(name, shape, planes[name].dtype) for name in names}
+        buffers = {name: self._scratch.get(prefix + name, shape, planes[name].dtype) for name in names}
         return self.reader.read(first, last, names, rows, out=buffers)
+
+
+def _numbers(outlier: NDArray[np.bool_]) -> list[int]:
+    """Return how many outliers each integration has."""
+    return [int(np.count_nonzero(frame)) for frame in outlier]
+
+
+def _placed(settled: Settled, rows: slice) -> tuple[Place, NDArray[np.bool_]]:
+    """Return settled rows as rows of the buffers that hold ``rows``."""
+    low = settled.row - rows.start
+    return Place(low, low + settled.outlier.shape[1], settled.row), settled.outlier

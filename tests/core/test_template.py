@@ -346,3 +346,12 @@ def test_rows_that_see_no_sky_have_none_in_the_background():
     flare = (1.2 * star + sky)[np.newaxis].astype(np.float32)
     fit = fitted(flat(terms), flat(flare), keep_residual=True)
     assert np.abs(fit.residual).max() < 2.0
+
+
+def test_a_pixel_with_too_many_outliers_keeps_its_own_image_of_a_component():
+    """Replacing one value after the other by what the rest predicts would run away, to three times the values."""
+    rng = np.random.default_rng(0)
+    weights = np.linalg.qr(rng.normal(size=(24, 6)) * rng.exponential(size=(24, 6)) ** 1.5)[0]
+    values = rng.normal(size=(24, 40_000)).astype(np.float32)
+    values[rng.random(values.shape) < 0.2] += 50.0
+    assert np.abs(component_images(values, weights)).max() <= 1.001 * np.abs(weights.T @ values).max()

@@ -139,9 +139,12 @@ def test_keywords_with_other_values(with_tree, data):
         ("ASDF", "TFIELDS", "-1"),
         ("SCI", "NAXIS", "1000000000000"),
         ("SCI", "NAXIS1", "1000000000000"),
+        ("SCI", "EXTNAME", ""),
+        ("ASDF", "EXTNAME", ""),
+        ("ASDF", "EXTNAME", "''"),
     ],
 )
-def test_a_count_that_no_file_has_is_refused_at_once(with_tree, name, key, value):
+def test_a_count_or_name_that_no_file_has_is_refused_at_once(with_tree, name, key, value):
     with fits.open(with_tree) as hdus:
         low, high = (hdus[name].fileinfo()[place] for place in ("hdrLoc", "datLoc"))
     raw = bytearray(with_tree.read_bytes())

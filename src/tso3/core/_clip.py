@@ -38,12 +38,13 @@ class ClipRule(NamedTuple):
     What is clipped.
 
     A sample is too far from a median if it deviates by more than ``snr`` times its error; a clipping that would leave
-    fewer than ``need`` samples is not made.
+    fewer than ``need`` samples is not made. ``suspect_snr`` decides which samples would be outliers beside one.
     """
 
     need: int
     snr: Any
     maxiters: int
+    suspect_snr: Any
 
 
 @inner

@@ -41,6 +41,8 @@ _DOUBT = 4.0
 """Variances of noise that the square of a sum must exceed to be evidence for itself."""
 _UNTOLD = 0.05
 """Part of the variance of a value below which the others do not tell what it should be."""
+_SIXTH = 6
+"""Of so many integrations one may be replaced."""
 _BESIDE, _MEAN_SIZE, _MOST_COUNTED = 16, 0.798, 10.0
 """Neighbours on either side; the mean size of a normal sample; the most that one value counts."""
 
@@ -339,10 +341,13 @@ def _replace_far(
     ``beside_it`` is what neighbours tell: variances of the sums, and the scatter in every integration.
     Where few integrations carry a component, a second one may be as far off as the one that was hit (cosmic rays are
     positive, but so is then what they leave there): both are set to zero, as if they had nothing of the component.
+    Where so many are far off that a sixth of the integrations would be replaced, the predictions run away from the
+    values, and all stays as it was.
     """
     far, most, _ = rule
     prior, scatter = beside_it
-    for _ in range(most):
+    before = sums.copy()
+    for _ in range(min(most, max(2, series.size // _SIXTH)) + 1):
         worst, at, by = far, -1, 0.0
         second, beside = far, -1
         for i in range(series.size):
@@ -366,3 +371,4 @@ def _replace_far(
         series[at] -= by
         for k in range(sums.size):
             sums[k] -= weights[at, k] * by
+    sums[:] = before

@@ -15,9 +15,13 @@ from tso3.core._lanes import LANES, Lanes, copy_row, inner, make_lanes, median_r
 from tso3.core._planes import Array, Place, flatten, merge_rows
 from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
 
-__all__ = ["OutlierResult", "flag_outliers"]
+__all__ = ["OUTLIER", "SUSPECT", "OutlierResult", "flag_outliers"]
+
+OUTLIER, SUSPECT = 1, 2
+"""What a sample is, beside 0: too far from its median; or far enough to be one where it touches an outlier."""
 
 _ZERO = np.float32(0.0)
+_NEVER = np.float32(np.inf)
 _FEW = 8
 """Where at most one sample in so many needs a closer look, medians are taken for these alone."""
 
@@ -29,17 +33,23 @@ class OutlierResult:
 
     Attributes
     ----------
-    outlier : ndarray of bool, shape (n_int, ny, nx)
-        True where a sample lies too far from the median of its window.
+    level : ndarray of uint8, shape (n_int, ny, nx)
+        `OUTLIER` where a sample lies too far from the median of its window, `SUSPECT` where it would if it touched an
+        outlier (see `tso3.core.beside`), else 0.
     median : ndarray of float, shape (n_int, ny, nx), or None
         What the samples were compared with, in the unit of the data; NaN where it is unknown. None if not kept.
     n_flagged : ndarray of int64, shape (n_int,)
         Outliers in each integration.
     """
 
-    outlier: NDArray[np.bool_]
+    level: NDArray[np.uint8]
     median: NDArray[np.floating] | None
     n_flagged: NDArray[np.int64]
+
+    @property
+    def outlier(self) -> NDArray[np.bool_]:
+        """True where a sample is an outlier by itself, shape (n_int, ny, nx)."""
+        return self.level == OUTLIER
 
 
 def flag_outliers(
@@ -57,6 +67,7 @@ def flag_outliers(
     stop: int | None = None,
     flag_masked: bool = False,
     keep_median: bool = True,
+    suspect_snr: float | None = None,
 ) -> OutlierResult:
     """
     Return the samples that deviate from the median of their time window by more than `snr` times their error.
@@ -90,6 +101,9 @@ def flag_outliers(
         Compare masked samples too, as the archive does; a NaN is never an outlier.
     keep_median : bool
         Return the medians; without them the memory of a call is one byte per sample.
+    suspect_snr : float, optional
+        Samples that exceed their median by more than so many of their errors are `SUSPECT`; by default none is. A
+        cosmic ray adds light, so those below their median are not.
 
     Returns
     -------
@@ -122,8 +136,8 @@ def flag_outliers(
     """
     if data.ndim != 3 or err.shape != data.shape or mask.shape != data.shape:
         raise ValueError(f"data {data.shape}, err {err.shape} and mask {mask.shape} must have the same three axes")
-    if maxiters < 1 or not snr > 0:
-        raise ValueError(f"snr is {snr} and maxiters {maxiters}; both must be positive")
+    if maxiters < 1 or not snr > 0 or not (suspect_snr is None or suspect_snr > 0):
+        raise ValueError(f"snr is {snr}, suspect_snr {suspect_snr} and maxiters {maxiters}; all must be positive")
     end = data.shape[0] if stop is None else stop
     if not 0 <= start <= end <= data.shape[0]:
         raise ValueError(f"integrations {start}:{end} are not within the {data.shape[0]} given")
@@ -132,24 +146,29 @@ def flag_outliers(
     first, last = check_bounds(np.asarray(lo)[start:end], np.asarray(hi)[start:end], data.shape[0])
     rule = sample_rule(first, last, nan_policy, min_valid)
     shape = (end - start, *data.shape[1:])
-    outlier = np.zeros(shape, np.bool_)
+    level = np.zeros(shape, np.uint8)
     median = np.empty(shape if keep_median else (0, 0, 0), rule.dtype)
     n_flagged = np.zeros(end - start, np.int64)
-    if outlier.size:
+    if level.size:
         planes = Planes(flatten(data, np.float32), flatten(err, np.float32), flatten(mask, np.uint8))
         rows = merge_rows(data.shape, *planes)
         _flag_outliers(
             planes,
             (first, last, start),
             (rule.depth, rule.fewest, bool(flag_masked)),
-            ClipRule(max(rule.fewest, 1), np.float32(snr), int(maxiters)),
+            ClipRule(
+                max(rule.fewest, 1),
+                np.float32(snr),
+                int(maxiters),
+                _NEVER if suspect_snr is None else np.float32(suspect_snr),
+            ),
             make_lanes(rule.depth, int(np.max(last - first)), rule.dtype),
-            make_sections(len(data), rule.depth, maxiters == 1 and not keep_median),
-            outlier.view(np.uint8).reshape(end - start, *rows),
+            make_sections(len(data), rule.depth, maxiters == 1 and not keep_median and suspect_snr is None),
+            level.reshape(end - start, *rows),
             median.reshape(end - start, *rows) if keep_median else median,
             n_flagged,
         )
-    return OutlierResult(outlier, median if keep_median else None, n_flagged)
+    return OutlierResult(level, median if keep_median else None, n_flagged)
 
 
 @njit(cache=True, nogil=True)
@@ -160,22 +179,22 @@ def _flag_outliers(
     rule: ClipRule,
     lanes: Lanes,
     sections: Sections,
-    outlier: Array,
+    level: Array,
     median: Array,
     n_flagged: Array,
 ) -> None:
-    """Fill outlier, median (unless empty) and n_flagged, chunk of lanes by chunk of lanes."""
+    """Fill level, median (unless empty) and n_flagged, chunk of lanes by chunk of lanes."""
     data, err, mask = planes
     lo, hi, start = windows
     depth, fewest, flag_masked = flags
-    n_int, ny, nx = outlier.shape
+    n_int, ny, nx = level.shape
     cursor = lanes.cursor
     for y in range(ny):
         for x in range(0, nx, LANES):
             n = min(LANES, nx - x)
             place = (y * data.step_row + x, y * err.step_row + x, y * mask.step_row + x)
             if sections.length > 0 and _flag_by_sections(
-                planes, place, (y, x, n), windows, flags, rule, lanes, sections, outlier, n_flagged
+                planes, place, (y, x, n), windows, flags, rule, lanes, sections, level, n_flagged
             ):
                 continue
             cursor[0] = cursor[1] = 0
@@ -184,7 +203,7 @@ def _flag_outliers(
                     _follow(planes, place, n, (lo[i], hi[i], depth, fewest), rule, lanes)
                 t = start + i
                 at = (place[0] + t * data.step_int, place[1] + t * err.step_int, place[2] + t * mask.step_int)
-                n_flagged[i] += _compare(planes, at, n, rule, flag_masked, lanes.centre, outlier[i, y, x:])
+                n_flagged[i] += _compare(planes, at, n, rule, flag_masked, lanes.centre, level[i, y, x:])
                 if median.size:
                     copy_row(lanes.centre, median[i, y, x:], n)
 
@@ -249,20 +268,19 @@ def _follow(
 
 
 @inner
-def _compare(
-    planes: Planes, at: Place, n: int, rule: ClipRule, flag_masked: bool, centre: Array, outlier: Array
-) -> Any:
-    """Flag the samples of one integration that lie too far from `centre`; return their number."""
+def _compare(planes: Planes, at: Place, n: int, rule: ClipRule, flag_masked: bool, centre: Array, level: Array) -> Any:
+    """Tell which samples of one integration lie too far from `centre`; return the number of outliers."""
     data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat
     d_at, e_at, m_at = np.uint64(at[0]), np.uint64(at[1]), np.uint64(at[2])
-    snr = rule.snr
+    snr, suspect_snr = rule.snr, rule.suspect_snr
     ignored = np.uint8(0 if flag_masked else 255)
     flagged = np.int32(0)
     for lane in range(np.uint64(n)):
         x = data[d_at + lane]
-        sigma = err[e_at + lane]
-        threshold = snr * (sigma if sigma == sigma else _ZERO)
-        hit = ((mask[m_at + lane] & ignored) == 0) & (abs(x - centre[lane]) > threshold)
-        outlier[lane] = 1 if hit else 0
+        sigma = err[e_at + lane] if err[e_at + lane] == err[e_at + lane] else _ZERO
+        counts = (mask[m_at + lane] & ignored) == 0
+        hit = counts & (abs(x - centre[lane]) > snr * sigma)
+        near = counts & (x - centre[lane] > suspect_snr * sigma)
+        level[lane] = 1 if hit else (2 if near else 0)
         flagged = np.int32(flagged + np.int32(hit))
     return flagged

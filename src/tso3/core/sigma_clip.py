@@ -130,7 +130,7 @@ def flag_far(
     with np.errstate(invalid="ignore"):
         outlier = (np.abs(data - series.centre) > np.float32(snr) * series.scatter) & ~mask
     median = np.broadcast_to(series.centre, data.shape).copy() if keep_median else None
-    return OutlierResult(outlier, median, outlier.sum(axis=(1, 2), dtype=np.int64))
+    return OutlierResult(outlier.view(np.uint8), median, outlier.sum(axis=(1, 2), dtype=np.int64))
 
 
 def flag_by_scatter(
@@ -212,7 +212,7 @@ def flag_by_scatter(
             median.reshape(end - start, *rows) if keep_median else median,
             n_flagged,
         )
-    return OutlierResult(outlier, median if keep_median else None, n_flagged)
+    return OutlierResult(outlier.view(np.uint8), median if keep_median else None, n_flagged)
 
 
 def _check(data: NDArray[np.float32], mask: NDArray[np.bool_], snr: float, maxiters: int) -> None:

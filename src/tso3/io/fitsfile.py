@@ -251,6 +251,8 @@ def _read_hdu(descriptor: int, path: str | Path, index: int, offset: int, file_s
     _check_structure(header, path, index)
     name = (header_value(header, "EXTNAME", str, path) or "").upper() if index else "PRIMARY"
     version = header_value(header, "EXTVER", int, path)
+    if ("EXTNAME" in header and not name) or ("EXTVER" in header and version is None):
+        raise InputError(f"HDU {index} has an EXTNAME or EXTVER without a value; correct the header", path)
     if data_offset + data_size > file_size:
         label = name or f"HDU {index}"
         raise InputError(

@@ -47,6 +47,9 @@ _TELLING = 2**18
 """Pixels of larger frames from which the levels are taken: some 100 bytes each, while this is measured."""
 _DARK = 10.0
 """Light of the star over the noise of a pixel above which it tells nothing here."""
+_STILL = 0.1
+"""What star and telescope change a pixel by, over its noise, above which it tells nothing here: what derivatives lack
+of an undersampled image that moves is common to the pixels of a line as well."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,7 @@ def measure(
         noise = np.where(bad_pixels, np.float32(np.nan), noise)
     with np.errstate(invalid="ignore"):
         dark = np.abs(light_of(judge.template, unit)) < _DARK * noise
+        dark &= _change(judge.template, judge.coefficients) < _STILL * noise
     if (step := -(-dark.size // _TELLING)) > 1:
         dark &= np.indices(dark.shape).sum(axis=0) % step == 0
     lines = {kind: make_lines(line_numbers(exposure, kind), unit, noise, dark) for kind in _KINDS}
@@ -230,6 +234,16 @@ def measure(
     }
     numbers = {kind: each.line for kind, each in lines.items()}
     return CorrelatedNoise(numbers, lines["row"].unit, found, judge.template.noise, removed[1], removed[0])
+
+
+def _change(template: Template, coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return by how much the terms of star and telescope change each pixel from integration to integration."""
+    scatter = np.nanstd(np.diff(coefficients, axis=0), axis=0) * np.sqrt(0.5)
+    total = np.zeros_like(template.noise)
+    for name, image, size in zip(template.names, template.images, scatter, strict=True):
+        if not is_sought(name):
+            total += (np.float32(size) * image) ** 2
+    return np.sqrt(total)
 
 
 def _difference(reader: Reader, template: Template, coefficients: NDArray[np.float64], i: int) -> NDArray[np.float32]:

@@ -96,6 +96,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--max-memory", help="handed to tso3 run")
     parser.add_argument("--settle", type=float, default=5.0, help="seconds before each run, for the disk (default 5)")
+    parser.add_argument(
+        "--touch-memory", action="store_true", help="use 3 GiB of memory before each run, as run.py does"
+    )
     parser.add_argument("--work-dir", type=Path, help="keeps the simulated visits (default: a temporary folder)")
     parser.add_argument("--figure", type=Path, help="where the figure goes (PNG, SVG)")
     options = parser.parse_args(argv)

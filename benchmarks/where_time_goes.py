@@ -88,6 +88,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--case", choices=CASES, default="bots")
     parser.add_argument("--preset", choices=["archive", "default"], default="archive")
     parser.add_argument("--work-dir", type=Path, help="keeps the simulated visit (default: a temporary folder)")
+    parser.add_argument("--settle", type=float, default=SETTLE, help=f"seconds before each run (default {SETTLE:g})")
+    parser.add_argument(
+        "--touch-memory", action="store_true", help="use 3 GiB of memory before each run, as run.py does"
+    )
     parser.add_argument("--write", type=Path, metavar="PAGE", help="page whose marked part the tables replace")
     options = parser.parse_args(argv)
     case = CASES[options.case]
@@ -97,11 +101,11 @@ def main(argv: list[str] | None = None) -> int:
         scratch = Path(tempfile.mkdtemp(dir=temporary))
         command = our_command(visit, case, options.preset, folder / "out", None)
         measure(command, cwd=scratch)  # warms the page cache and compiles the kernels
-        settle(SETTLE)
+        settle(visit.members, options)
         timed = measure(command, cwd=scratch)
         if timed.returncode:
             raise SystemExit(timed.stderr[-2000:])
-        settle(SETTLE)
+        settle(visit.members, options)
         work = sampled(command, scratch)
         for path in (folder / "out").glob("*"):
             path.unlink()

@@ -123,6 +123,15 @@ print(json.dumps([holds, (folder / "results.md").read_text()]))
     assert "**40.0**" in text
 
 
+@pytest.mark.parametrize("script", ["run.py", "scaling.py", "where_time_goes.py"])
+def test_scripts_that_settle_before_a_run_have_its_options(script):
+    said = subprocess.run(
+        [sys.executable, FOLDER / script, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "--settle" in said
+    assert "--touch-memory" in said
+
+
 def test_without_a_peer_it_says_what_to_do():
     done = subprocess.run(
         [sys.executable, str(FOLDER / "run.py"), "--against", "jwst"],

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tso3.core.block import Block
+from tso3.core.box import BoxPlan
 from tso3.core.noise import point_to_point
 from tso3.errors import ParameterError
 from tso3.io.reader import Reader
@@ -96,6 +98,10 @@ class SpectralRecipe(Recipe):
             return self.frames.rows
         return slice(min(plan.rows.start for plan in self.plans), max(plan.rows.stop for plan in self.plans))
 
+    @cached_property
+    def _levels_plan(self) -> BoxPlan | None:
+        return extract_1d.levels_plan(self.plans)
+
     @property
     def result_bytes(self) -> int:
         """Bytes of the spectra of one integration, of the sums that they are made from, and of replaced planes."""
@@ -124,7 +130,7 @@ class SpectralRecipe(Recipe):
             block = self.replaced(block)
         if self.frames is not None:
             block = soss_frames.run(self.frames, block)
-        levels = None if self.straight else extract_1d.shared_levels(self.plans, block)
+        levels = None if self.straight else extract_1d.shared_levels(self._levels_plan, block)
         for k, (plan, curve) in enumerate(zip(self.plans, gathered.curves, strict=True)):
             if rows is None:
                 raise RuntimeError("spectra without a product to write them to")
@@ -207,10 +213,17 @@ class SpectralLane(Lane):
     def prepare(self, reader: Reader) -> None:
         """Plan the extraction; where the archive looks at the first integration of a segment, do so."""
         self.recipe = SpectralRecipe(self.exposure, self.outliers, self.bad_pixels, self.fixed_bytes)
-        parameters = self.setting.parameters
-        if parameters.extract_1d.skip:
+        if self.setting.parameters.extract_1d.skip:
             return
         self._check_completion()
+        with ThreadPoolExecutor(1, thread_name_prefix="tso3-aside") as aside:
+            shared = aside.submit(self._measure_correlated, reader)
+            self._plan_extraction(reader)
+            self._tell_correlated(shared)
+
+    def _plan_extraction(self, reader: Reader) -> None:
+        """Make the recipe of the spectra."""
+        parameters = self.setting.parameters
         if parameters.extract_1d.extract_width == "auto":
             plans = self._quietest(reader)
         else:
@@ -229,23 +242,26 @@ class SpectralLane(Lane):
         curves = tuple(self._curve(plan) for plan in plans)
         kept = recipe.fixed_bytes + sum(plan.kept_bytes for plan in plans)
         self.recipe = replace(recipe, plans=plans, curves=curves, boxes=boxes, fixed_bytes=kept)
-        self._add_correlated(reader)
 
-    def _add_correlated(self, reader: Reader) -> None:
+    @property
+    def _shares_by_channel(self) -> bool:
+        return self.setting.channels is not None or self.setting.parameters.extract_1d.rectified
+
+    def _measure_correlated(self, reader: Reader) -> correlated_noise.CorrelatedNoise | None:
+        """Measure how much noise the pixels of a line share, where anything depends on it."""
+        parameters = self.setting.parameters
+        if parameters.white_light.skip and not self._shares_by_channel:
+            return None
+        n_pairs, workers = parameters.survey.n_pairs, self.setting.limits.workers
+        return correlated_noise.measure(self.exposure, reader, self.outliers, n_pairs, self.bad_pixels, workers=workers)
+
+    def _tell_correlated(self, measured: Future[correlated_noise.CorrelatedNoise | None]) -> None:
         """Tell the light curves how much noise their pixels share."""
-        recipe, parameters = self.recipe, self.setting.parameters
-        channels = self.setting.channels is not None or parameters.extract_1d.rectified
-        if recipe.frames is not None or (parameters.white_light.skip and not channels):
+        recipe, kind = self.recipe, self.setting.parameters.residual_background.background
+        if recipe.frames is not None or (noise := measured.result()) is None:
             return
-        removed = parameters.residual_background.background, recipe.background
-        n_pairs = parameters.survey.n_pairs
-        workers = self.setting.limits.workers
-        noise = correlated_noise.measure(
-            self.exposure, reader, self.outliers, n_pairs, self.bad_pixels, removed, workers
-        )
-        if noise is None:
-            return
-        self.shared = noise if channels else None
+        noise = replace(noise, removed=recipe.background, removed_kind=kind)
+        self.shared = noise if self._shares_by_channel else None
         shape = self.exposure.ny, self.exposure.nx
         for curves, optimally in ((recipe.curves, True), (recipe.boxes, False)):
             for plan, curve in zip(recipe.plans, curves, strict=False):  # there are no boxes but beside optimal sums

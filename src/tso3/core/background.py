@@ -308,7 +308,9 @@ def column_medians(values: NDArray[np.floating]) -> NDArray[np.float64]:
     >>> column_medians(np.array([[1.0, np.nan], [5.0, 2.0], [6.0, 4.0]])).tolist()
     [5.0, 3.0]
     """
-    ordered = np.sort(values.T.astype(np.float64, order="C"), axis=1)  # NaN comes last
-    n, columns = np.count_nonzero(~np.isnan(values), axis=0), np.arange(values.shape[1])
-    low, high = (ordered[columns, np.clip(at, 0, len(values) - 1)] for at in ((n - 1) // 2, n // 2))
+    ordered = np.array(values.T, order="C")
+    ordered.sort(axis=1)  # NaN comes last
+    n, columns = np.count_nonzero(~np.isnan(ordered), axis=1), np.arange(values.shape[1])
+    places = ((n - 1) // 2, n // 2)
+    low, high = (ordered[columns, np.clip(at, 0, len(values) - 1)].astype(np.float64) for at in places)
     return np.where(n > 0, (low + high) / 2.0, np.nan)

@@ -278,14 +278,24 @@ def chosen_pixels(terms: NDArray[np.float32], noise: NDArray[np.floating], most:
     if usable.size <= most:
         return usable.astype(np.int64)
     signal = np.abs(terms[0].ravel()[usable]) / noise.ravel()[usable]
-    order = np.argsort(-signal, kind="stable")
     n_bright = most - most // 2
     rows = usable // noise.shape[1]
-    low, high = np.percentile(rows[order[:n_bright]], _LIT)
+    low, high = np.percentile(rows[_largest(signal, n_bright)], _LIT)
     near = (rows >= low - _ROWS_BESIDE) & (rows <= high + _ROWS_BESIDE)
-    order = order[near[order]]
-    bright, rest = usable[order[:n_bright]], np.sort(usable[order[n_bright:]])
+    usable, signal = usable[near], signal[near]
+    taken = np.zeros(usable.size, np.bool_)
+    taken[_largest(signal, n_bright)] = True
+    bright, rest = usable[taken], usable[~taken]
     if rest.size <= most // 2:
         return np.sort(np.concatenate([bright, rest])).astype(np.int64)
     spread = rest[(np.arange(most // 2) * rest.size) // max(most // 2, 1)]
     return np.sort(np.concatenate([bright, spread])).astype(np.int64)
+
+
+def _largest(values: NDArray[np.floating], n: int) -> NDArray[np.int64]:
+    """Return the indices of the n largest values, in any order; of equal ones the first."""
+    if n >= values.size:
+        return np.arange(values.size)
+    least = np.partition(values, values.size - n)[values.size - n]
+    above = np.flatnonzero(values > least)
+    return np.concatenate([above, np.flatnonzero(values == least)[: n - above.size]])

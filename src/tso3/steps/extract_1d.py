@@ -24,7 +24,16 @@ from tso3.core.spectra import Spectra
 from tso3.io.dqflags import pixel_flags
 from tso3.steps.extraction_plan import Extract1DPlan, prepare
 
-__all__ = ["Extract1DPlan", "Extracted", "extract", "prepare", "run", "shared_levels", "with_first_integrations"]
+__all__ = [
+    "Extract1DPlan",
+    "Extracted",
+    "extract",
+    "levels_plan",
+    "prepare",
+    "run",
+    "shared_levels",
+    "with_first_integrations",
+]
 
 Planes = tuple[NDArray[np.float32] | None, ...]
 
@@ -99,14 +108,33 @@ def run(plan: Extract1DPlan, block: Block) -> Spectra:
     return extract(plan, block).spectra
 
 
-def shared_levels(plans: Sequence[Extract1DPlan], block: Block) -> BoxLevels | None:
+def levels_plan(plans: Sequence[Extract1DPlan]) -> BoxPlan | None:
     """
-    Return the medians of the background of a block, where several spectra take them from the same pixels.
+    Return the box whose background serves all spectra of an exposure.
 
     Parameters
     ----------
     plans : sequence of Extract1DPlan
         Of all spectra of the exposure.
+
+    Returns
+    -------
+    base : BoxPlan or None
+        For `shared_levels`; None where each spectrum looks at the pixels by itself.
+    """
+    if any(plan.turned or plan.optimal is not None for plan in plans):
+        return None
+    return widest([plan.box for plan in plans])
+
+
+def shared_levels(base: BoxPlan | None, block: Block) -> BoxLevels | None:
+    """
+    Return the medians of the background of a block, where several spectra take them from the same pixels.
+
+    Parameters
+    ----------
+    base : BoxPlan or None
+        From `levels_plan`.
     block : Block
         As of `run`.
 
@@ -115,9 +143,6 @@ def shared_levels(plans: Sequence[Extract1DPlan], block: Block) -> BoxLevels | N
     levels : BoxLevels or None
         For `extract`; None where each spectrum looks at the pixels by itself.
     """
-    if any(plan.turned or plan.optimal is not None for plan in plans):
-        return None
-    base = widest([plan.box for plan in plans])
     if base is None:
         return None
     return box_levels(base, block.data, block.var_poisson, block.var_rnoise, block.var_flat)
@@ -268,7 +293,7 @@ def _completed(
     sums = _summed(box, planes, levels)
     if plan.moving is None or not box.complete:
         return sums
-    return recompleted(box, sums, plan.moving, start, planes)
+    return recompleted(box, sums, plan.moving, start, planes, plan.moving_light)
 
 
 def _marked(plan: Extract1DPlan, block: Block, box: BoxPlan, planes: Planes) -> NDArray[np.float32]:

@@ -390,7 +390,7 @@ def _filled(extraction: RectifiedExtraction, planes: Planes, start: int) -> tupl
     assert data is not None
     sums = box_extract(source.box, data, poisson, rnoise, flat)
     if source.moving is not None:
-        sums = recompleted(source.box, sums, source.moving, start, (data, poisson, rnoise, flat))
+        sums = recompleted(source.box, sums, source.moving, start, (data, poisson, rnoise, flat), source.moving_light)
     light, aperture = extraction.light[y, x], extraction.aperture[y, x]
     lost = np.zeros(sums.flux.shape)
     np.add.at(lost, (i, x), light * aperture)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from tso3.core.apcorr import CorrectionTable, aperture_correction, correction_ta
 from tso3.core.box import BoxPlan, plan_box
 from tso3.core.edge_light import EdgeLight
 from tso3.core.model import ExposureModel
-from tso3.core.moving import MovingProfile
+from tso3.core.moving import MovingProfile, weighed_terms
 from tso3.core.optimal import OptimalPlan
 from tso3.core.profile import SpatialProfile
 from tso3.core.spectra import SpectrumHeader
@@ -132,6 +132,11 @@ class Extract1DPlan:
         """Bytes per integration of copies of its planes: where dispersion runs along y, or pixels are rejected."""
         across = int(self.box.rows[-1] - self.box.rows[0]) + 1
         return across * self.box.npixels.size * _TURNED_BYTES if self.turned or self.optimal is not None else 0
+
+    @cached_property
+    def moving_light(self) -> NDArray[np.float64] | None:
+        """Sums of the terms of ``moving`` over the aperture, shape (n_terms, n_wave); None without it."""
+        return None if self.moving is None else weighed_terms(self.moving, self.box.aperture)
 
     @property
     def kept_bytes(self) -> int:

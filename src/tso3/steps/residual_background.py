@@ -216,8 +216,10 @@ def units_along(exposure: Exposure, reader: Reader) -> NDArray[np.float32]:
     if axis == 0 or "VAR_RNOISE" not in exposure.planes:
         return np.ones(shape, np.float32)
     chosen = np.unique(np.linspace(0, exposure.n_int - 1, _LOOKED_AT).astype(int))
-    frames = [reader.native(reader.read(int(i), int(i) + 1, ("VAR_RNOISE",))["VAR_RNOISE"])[0] for i in chosen]
-    variance = np.where(np.isfinite(frames), frames, np.nan).astype(np.float64)
+    variance = np.array(
+        [reader.native(reader.read(int(i), int(i) + 1, ("VAR_RNOISE",))["VAR_RNOISE"])[0] for i in chosen]
+    )
+    variance[~np.isfinite(variance)] = np.nan
     across = variance.reshape(-1, shape[1]) if axis == 1 else variance.transpose(0, 2, 1).reshape(-1, shape[0])
     along = np.sqrt(column_medians(across))
     along = along / np.nanmedian(along) if np.isfinite(along).any() else np.ones_like(along)

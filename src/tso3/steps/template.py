@@ -107,9 +107,8 @@ class _Learned:
         self.weights = weights
         self.whole = whole
         n_terms = len(template.images)
-        self.images = np.empty((n_terms + weights.shape[1], *template.noise.shape), np.float32)
+        self.images = np.zeros((n_terms + weights.shape[1], *template.noise.shape), np.float32)
         self.images[:n_terms] = template.images
-        self.images[n_terms:] = 0.0
 
 
 def _learn(template: Template, sample: Sample, along_rows: bool) -> _Learned:

@@ -137,13 +137,15 @@ def true_curves(truth: Any, spectra: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def columns_of(table: Any) -> Iterator[tuple[str, str]]:
-    """Yield the columns of light curves and of their errors."""
+    """Yield the columns of light curves and of their errors: of photometry what scatters in time, if it is told."""
     for name in table.colnames:
         kind = next((k for k in ("whitelight_flux", "net_aperture_sum") if name.startswith(k)), None)
         if kind is None or "_err" in name:
             continue
-        middle = "whitelight_flux_error" if kind == "whitelight_flux" else "net_aperture_sum_err"
-        yield name, middle + name.removeprefix(kind)
+        middles = ("net_aperture_sum_err_temporal", "net_aperture_sum_err")
+        middles = ("whitelight_flux_error",) if kind == "whitelight_flux" else middles
+        errors = [middle + name.removeprefix(kind) for middle in middles]
+        yield name, next((error for error in errors if error in table.colnames), errors[-1])
 
 
 def limit_of(column: str) -> str:

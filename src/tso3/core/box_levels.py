@@ -15,8 +15,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tso3.core._box_rows import copy, fill, inner, part
-from tso3.core._box_tile import KIND_MEDIAN, TILE, BoxPlan, Planes, Work, find_medians, make_work, sum_background
+from tso3.core._box_tile import KIND_MEDIAN, TILE, BoxPlan, Planes, Work, make_work, sum_background
 from tso3.core._planes import flatten
+from tso3.core.background import select_median_near
 
 __all__ = ["BoxLevels", "box_levels", "no_levels", "take_levels", "widest"]
 
@@ -120,12 +121,17 @@ def _fill(plan: BoxPlan, planes: Planes, sums: NDArray[np.float64]) -> None:
     n_rows, n_wave = plan.background.shape
     work = make_work(n_rows, plan.powers.shape[0], plan.kind)
     smooth = np.zeros((0, n_wave), np.float32)
+    guess, scratch = np.full((n_wave, 2), np.float32(np.nan)), np.empty(n_rows + 1, np.float32)
     for i in range(sums.shape[1]):
         for x0 in range(0, n_wave, TILE):
             n = min(x0 + TILE, n_wave) - x0
             fill(work.total, 0.0)
             sum_background(plan, planes, i, x0, x0 + n, smooth, work)
-            find_medians(plan, n, work)
+            for x in range(n):
+                count = work.n_sample[x]
+                work.bad[x] = count
+                near = guess[x0 + x]
+                work.values[x] = select_median_near(work.sample[x], count, near, scratch) if count > 0 else np.nan
             copy(sums[0, i, x0 : x0 + n], work.values[:n])
             copy(sums[1, i, x0 : x0 + n], work.bad[:n])
             for k in range(3):
@@ -134,7 +140,7 @@ def _fill(plan: BoxPlan, planes: Planes, sums: NDArray[np.float64]) -> None:
 
 @inner
 def take_levels(levels: BoxLevels, i: int, first: int, n: int, work: Work) -> None:
-    """Put what is known of the background pixels of n columns from ``first`` on where `find_medians` leaves it."""
+    """Put what is known of the background pixels of n columns from ``first`` on where `find_medians` would."""
     at = first - levels.start
     copy(work.values[:n], levels.sums[0, i, at : at + n])
     copy(work.bad[:n], levels.sums[1, i, at : at + n])

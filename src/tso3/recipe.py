@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -191,10 +191,15 @@ class Recipe:
 
     def leave_out(self, block: Block) -> None:
         """Set the data of unsteady pixels to NaN; what is written of the block has been written before."""
-        if self.unsteady is not None:
-            rows = self._kept_rows  # others are read by nobody, and take no memory as long as nobody writes there
-            y, x = np.nonzero(self.unsteady[rows])
-            block.data[:, y + rows.start, x] = np.nan
+        y, x = self._left_out
+        block.data[:, y, x] = np.nan
+
+    @cached_property
+    def _left_out(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns of the unsteady pixels among the kept rows; nobody reads others, so they take no memory."""
+        rows = self._kept_rows
+        y, x = np.nonzero(np.zeros((0, 0)) if self.unsteady is None else self.unsteady[rows])
+        return y + rows.start, x
 
     def stream(self, reader: Reader, writer: Any = None, notes: OutlierNotes | None = None) -> ExposureStream:
         """Return the stream of the exposure; ``notes`` takes the outliers that it finds."""

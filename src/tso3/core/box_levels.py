@@ -131,6 +131,8 @@ def _fill(plan: BoxPlan, planes: Planes, sums: NDArray[np.float64]) -> None:
                 count = work.n_sample[x]
                 work.bad[x] = count
                 near = guess[x0 + x]
+                if i == 0 and x0 + x > 0:  # in the first integration the column before is nearest
+                    near[0], near[1] = guess[x0 + x - 1, 0], guess[x0 + x - 1, 1]
                 work.values[x] = select_median_near(work.sample[x], count, near, scratch) if count > 0 else np.nan
             copy(sums[0, i, x0 : x0 + n], work.values[:n])
             copy(sums[1, i, x0 : x0 + n], work.bad[:n])

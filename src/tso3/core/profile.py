@@ -216,30 +216,29 @@ def running_sum(rows: NDArray[np.float64], half_width: int) -> NDArray[np.float6
     if half_width == 0:
         return rows.copy()
     n = rows.shape[1]
-    cumulative = np.concatenate([np.zeros((rows.shape[0], 1)), np.cumsum(rows, axis=1)], axis=1)
-    columns = np.arange(n)
-    return np.asarray(
-        cumulative[:, np.minimum(columns + half_width + 1, n)] - cumulative[:, np.maximum(columns - half_width, 0)]
-    )
+    cumulative = np.cumsum(rows, axis=1)
+    sums = np.empty_like(cumulative)
+    inner = max(n - half_width, 0)  # columns with all of their neighbours on the right
+    sums[:, :inner] = cumulative[:, half_width:]
+    sums[:, inner:] = cumulative[:, -1:]
+    sums[:, half_width + 1 :] -= cumulative[:, : max(inner - 1, 0)]
+    return sums
 
 
 def _noise(profile: NDArray[np.float64], inside: NDArray[np.bool_], step: int) -> NDArray[np.float64]:
     """Return the noise of a profile in each column, per pixel of the aperture; infinite where it cannot be told."""
     n = profile.shape[1]
     noise = np.full(n, np.inf)
-    columns = np.arange(n)
-    left, right = columns - step, columns + step
-    measured = (left >= 0) & (right < n)
-    if not measured.any():
+    if n <= 2 * step:
         return noise
-    inner = columns[measured]
-    difference = profile[:, inner] - 0.5 * (profile[:, left[measured]] + profile[:, right[measured]])
-    shared = inside[:, inner] & inside[:, left[measured]] & inside[:, right[measured]]
+    left, inner, right = slice(0, n - 2 * step), slice(step, n - step), slice(2 * step, n)
+    difference = profile[:, inner] - 0.5 * (profile[:, left] + profile[:, right])
+    shared = inside[:, inner] & inside[:, left] & inside[:, right]
     count = np.maximum(shared.sum(axis=0), 1)
     square = np.where(shared, difference, 0.0) ** 2
     local = np.sqrt(square.sum(axis=0) / count / 1.5)
-    noise[measured] = _running_median(np.where(np.isfinite(local), local, np.inf))
-    noise[: inner[0]], noise[inner[-1] + 1 :] = noise[inner[0]], noise[inner[-1]]
+    noise[inner] = _running_median(np.where(np.isfinite(local), local, np.inf))
+    noise[:step], noise[n - step :] = noise[step], noise[n - step - 1]
     return noise
 
 

@@ -116,7 +116,7 @@ def run(
             reference[rows], n_valid[rows] = sample_median(data)
             propagated[rows], _ = sample_median(err)
 
-        sample.map(look, slice(0, exposure.ny))
+        sample.map(look, slice(0, exposure.ny), reading=True)
         bad, unsteady = 2 * n_valid < len(indices), len(indices) - n_valid > max(_FEW, len(indices) // _TENTH)
         model = ExposureModel(reference, bad, indices, propagated=propagated, unsteady=unsteady)
         poisson = _poisson(exposure, reader, indices, pool) if with_template and exposure.dispersion_axis else None

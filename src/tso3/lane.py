@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,21 +115,20 @@ class Lane:
         self.bad_pixels = bad_pixels
         self.references = setting.references.of(exposure)
         self.products: dict[str, list[Path]] = {}
-        self.found: Covariates | None = None
-        self.motion: Covariates | None = None
+        self._measured: Future[Covariates] | None = None
         parameters = setting.parameters
         skipped = parameters.outlier_detection.skip
         self.outliers = None if skipped else outlier_detection.prepare(exposure, parameters.outlier_detection)
         wanted = not skipped and parameters.outlier_detection.method == "template"
         if wanted:
             self._check_memory()
-        with Reader(exposure) as reader:
+        with Reader(exposure) as reader, ThreadPoolExecutor(1, thread_name_prefix="tso3-measuring") as aside:
             limits = setting.limits
             self.model: ExposureModel | None = survey.run(
                 exposure, reader, parameters.survey, bad_pixels, wanted, limits.workers, limits.max_memory
             )
             if wanted:
-                self._judge_by_template()
+                self._judge_by_template(aside)
             if self.outliers is not None and self.outliers.whole_series:
                 self.outliers = series.clipped(self.outliers, reader, bad_pixels, limits.workers, limits.max_memory)
             self.prepare(reader)
@@ -145,7 +145,17 @@ class Lane:
                 "outlier_detection.method",
             )
 
-    def _judge_by_template(self) -> None:
+    @property
+    def motion(self) -> Covariates | None:
+        """What star and telescope did in every integration; None without a template."""
+        return None if self._measured is None else self._measured.result()
+
+    @property
+    def found(self) -> Covariates | None:
+        """The same as far as it is to be told."""
+        return None if self.setting.parameters.covariates.skip else self.motion
+
+    def _judge_by_template(self, aside: Executor) -> None:
         """Fit the template to every integration, so that outliers are judged against it."""
         if self.model is None:
             raise ParameterError(
@@ -168,9 +178,7 @@ class Lane:
         found = crew.run(fit_part, parts, f"{self.exposure.label}: template", self.setting.progress)
         fit = joined_fits(list(found))
         self.outliers = outlier_detection.judged(self.outliers, fitted, fit)
-        self.motion = measured(self.exposure, fitted, fit)
-        if not self.setting.parameters.covariates.skip:
-            self.found = self.motion
+        self._measured = aside.submit(measured, self.exposure, fitted, fit)
 
     def unsteady(self, complete: bool) -> NDArray[np.bool_] | None:
         """Return the pixels that are left out of all integrations, which needs that missing light is completed."""

@@ -300,14 +300,15 @@ class SpectralLane(Lane):
         if self.setting.parameters.extract_1d.extraction_type == "optimal" and self.model is not None:
             variances = extraction_shape.read_variances(self.exposure, reader, self.model)
         workers = self.setting.limits.workers
-        return extraction_shape.Knowledge(self.model, judge, variances, self._across(), workers=workers)
+        return extraction_shape.Knowledge(self.model, judge, variances, self._across, workers=workers)
 
     def _across(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Return the motion of the star across dispersion and its error, if it is known."""
         name = "shift_x" if self.exposure.dispersion_axis == 2 else "shift_y"
-        if self.motion is None or name not in self.motion.values:
+        motion = self.motion
+        if motion is None or name not in motion.values:
             return None
-        return self.motion.values[name], self.motion.errors[name]
+        return motion.values[name], motion.errors[name]
 
     def extraction(
         self, parameters: Extract1D, known: extraction_shape.Knowledge

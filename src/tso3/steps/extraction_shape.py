@@ -63,8 +63,9 @@ class Knowledge:
         Its template with the coefficients of every integration, where outliers are judged by it.
     variances : Variances or None
         For optimal extraction.
-    across : tuple of ndarray, shape (n_int,), or None
-        Motion of the star across dispersion, and its error [pixel].
+    across : callable
+        Gives the motion of the star across dispersion, and its error [pixel], each of shape (n_int,); None if it is
+        not known.
     shape_of : callable
         Gives what each spectrum looks like, by default `SteadyShapes`.
     workers : int
@@ -74,7 +75,7 @@ class Knowledge:
     model: ExposureModel | None
     judge: TemplateJudge | None = None
     variances: Variances | None = None
-    across: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    across: Callable[[], tuple[NDArray[np.float64], NDArray[np.float64]] | None] = lambda: None
     shape_of: ShapeOf = field(default_factory=lambda: SteadyShapes())
     workers: int = 1
 
@@ -273,10 +274,10 @@ def edges(known: Knowledge, box: BoxPlan, shape: Steady) -> EdgeLight | None:
     edges : EdgeLight or None
         None where the motion is not known.
     """
-    if known.across is None or known.judge is None:
+    if known.judge is None or (moved := known.across()) is None:
         return None
     noise = known.judge.noise.T if shape.turned else known.judge.noise
-    return edge_light(box, shape.net, noise * (1.2533 / np.sqrt(max(shape.n_sample, 1))), *known.across)
+    return edge_light(box, shape.net, noise * (1.2533 / np.sqrt(max(shape.n_sample, 1))), *moved)
 
 
 def optimal(known: Knowledge, box: BoxPlan, shape: Steady, moving: MovingProfile | None, snr: float) -> OptimalPlan:

@@ -122,7 +122,7 @@ def measure(task: Task) -> list[Answer]:
     answers = []
     with reused_parts(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.showwarning = _unheard  # tso3 passes its own warnings on whatever the filter
+        warnings.showwarning = unheard  # tso3 passes its own warnings on whatever the filter
         for seed, programs in task.seeds:
             if time.time() > task.end:
                 break
@@ -186,7 +186,7 @@ def _environment(**values: str) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _unheard(*_: Any, **__: Any) -> None:
+def unheard(*_: Any, **__: Any) -> None:
     """Take a warning and show nothing."""
 
 

@@ -131,7 +131,8 @@ def reduce_with(program: str, visit: Any, folder: Path, peer: Peer | None, n_cha
         references = used_references(visit) if how.given else {}
         parameters = {**UNJUDGED, **how.parameters}
         if how.preset != "archive":  # whose products are spectra: their channels are summed plainly
-            parameters |= with_channels(visit, n_channels)
+            for step, values in with_channels(visit, n_channels).items():
+                parameters[step] = values | dict(parameters.get(step, {}))
         tso3.run(visit.association, folder, preset=how.preset, parameters=parameters, overrides=references, workers=1)
     return sorted(folder.glob("*_crfints.fits"))
 

@@ -84,6 +84,31 @@ def background(place: Path, path: Path) -> None:
         write_png(page, path)
 
 
+def correlated_noise(place: Path, path: Path) -> None:
+    """Draw scatter and told error of a NIRCam grism against the 1/f noise that the simulator adds."""
+    strengths = np.array([0.0, 0.15, 0.3, 0.45, 0.6])
+    scatter, told = np.empty(strengths.size), {24: np.empty(strengths.size), 0: np.empty(strengths.size)}
+    for k, strength in enumerate(strengths):
+        scene = {"configuration": "F444W", "n_int": 60, "depth": 0.0, "jitter": 0.0, "drift": 0.0, "cosmic_rays": 0.0}
+        visit = simulate("NRC_TSGRISM", place / f"{k}", one_over_f=float(strength), bad_pixels=0.0, seed=6, **scene)
+        light = truth_of(visit)["white_light"]
+        for n_pairs, errors in told.items():
+            given = {"survey": {"n_pairs": n_pairs}, "rectify": {"skip": True}}
+            table = tso3.run(visit.association, place / f"{k}-{n_pairs}", parameters=given).white_light
+            flux = flux_of(table, "whitelight_flux")
+            errors[k] = 1e6 * np.median(flux_of(table, "whitelight_flux_error") / flux)
+        scatter[k] = off_truth(flux, light).std()
+    with figure(7.0, 2.8) as page:
+        axis = page.subplots()
+        spread = scatter / np.sqrt(2 * 59)
+        axis.errorbar(strengths, scatter, spread, fmt="k.", label="scatter about the truth")
+        axis.plot(strengths, told[24], color=colour_of(0), label="error told")
+        axis.plot(strengths, told[0], color=colour_of(1), label="the same without n_pairs")
+        axis.set(xlabel="part of the read noise that rows share", ylabel="white light [ppm]", ylim=(0, None))
+        axis.legend(fontsize=8)
+        write_png(page, path)
+
+
 def pixel_replace(place: Path, path: Path) -> None:
     """Draw what bad pixels do to the white light if they are replaced, completed or left out."""
     scene = {"configuration": "PRISM", "n_int": 60, "jitter": 0.01, "depth": 0.0, "seed": 8, "cosmic_rays": 0.0}
@@ -216,10 +241,17 @@ def rectify_lines(place: Path, path: Path) -> None:
         write_png(page, path)
 
 
-STEPS: dict[str, Callable[[Path, Path], None]] = {
-    each.__name__: each
-    for each in (outlier_detection, background, pixel_replace, white_light, tso_photometry, rectify, rectify_lines)
-}
+_DRAWN = (
+    outlier_detection,
+    background,
+    correlated_noise,
+    pixel_replace,
+    white_light,
+    tso_photometry,
+    rectify,
+    rectify_lines,
+)
+STEPS: dict[str, Callable[[Path, Path], None]] = {each.__name__: each for each in _DRAWN}
 
 
 def main() -> None:

@@ -73,7 +73,11 @@ ALTERNATIVES = (
     ),
     _one("extract_1d", "profile", "steady", "prism, jitter 0.02", _GRATING),
     _one("extract_1d", "edge_light", "left", "prism, jitter 0.02", _GRATING),
-    Alternative("extract_1d.extraction_type = optimal", PROGRAMS["optimal"].parameters, ("prism", _GRATING)),
+    Alternative(
+        "extract_1d.extraction_type = optimal",
+        PROGRAMS["optimal"].parameters,
+        ("prism", _GRATING, "prism, saturated core"),
+    ),
     _one("channels", "motion", "none", "prism, jitter 0.02", "lrs"),
     _one("tso_photometry", "missing", "drop", _IMAGE, "miri image"),
     _one("tso_photometry", "profile", "steady", f"{_IMAGE}, jitter 0.02", "miri image"),

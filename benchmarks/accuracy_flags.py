@@ -11,7 +11,12 @@ import numpy as np
 
 PLACES = ("ingress", "egress", "edges", "ends", "elsewhere")
 """Where false flags are counted; a sample counts at the first place of ``ends, edges, ingress, egress`` that has it."""
+BESIDE = "beside rays"
+"""Where samples count that touch one which a particle raised by more than 3 true sigma, in any integration: noise may
+bring it above the threshold, and they are then judged by a lower one, which noise alone exceeds more often."""
+COUNTED = (*PLACES, BESIDE)
 _DO_NOT_USE, _OUTLIER = 1, 16
+_HIT = 3.0
 _STRUCK = 0.5
 """Particles that add more than so many true sigma make a sample struck: flagging it is no fault, nor missing it."""
 _UNSTEADY = ("telegraph",)
@@ -56,7 +61,12 @@ def contacts(depth: float) -> tuple[float, float]:
 
 
 def count_flags(
-    visit: Any, crfints: Sequence[Path], place: np.ndarray, levels: Sequence[float], snr: float = 5.0
+    visit: Any,
+    crfints: Sequence[Path],
+    place: np.ndarray,
+    levels: Sequence[float],
+    snr: float = 5.0,
+    snr_beside: float = 2.0,
 ) -> dict[str, float]:
     """
     Count flags in the products of one detector and exposure.
@@ -71,18 +81,18 @@ def count_flags(
         `places`.
     levels : sequence of float
         Above how many true sigma cosmic rays are looked for.
-    snr : float
-        Threshold of the detection.
+    snr, snr_beside : float
+        Threshold of the detection, to either side; and the lowest beside what a particle struck, upwards.
 
     Returns
     -------
     counts : dict of str to float
-        ``false_PLACE`` and ``expect_PLACE``, ``rays_LEVEL`` and ``found_LEVEL``.
+        ``false_PLACE`` and ``expect_PLACE`` (of ``COUNTED``), ``rays_LEVEL`` and ``found_LEVEL``.
     """
     truth = dict(np.load(next(iter(visit.truths.values()))))
-    struck, rays = _cosmic_rays(truth, visit.members)
-    counts: dict[str, float] = {f"{kind}_{name}": 0.0 for kind in ("false", "expect") for name in PLACES}
-    by_noise = math.erfc(snr / math.sqrt(2))
+    struck, bright_ones, rays = _cosmic_rays(truth, visit.members)
+    counts: dict[str, float] = {f"{kind}_{name}": 0.0 for kind in ("false", "expect") for name in COUNTED}
+    by_noise, beside = math.erfc(snr / math.sqrt(2)), math.erfc(snr_beside / math.sqrt(2)) / 2
     found: dict[int, bool] = {}
     known = {int(key) for key in rays}
     ny, nx = truth["reference"].shape
@@ -93,21 +103,37 @@ def count_flags(
     for i, (before, after) in enumerate(zip(_frames(visit.members, truth), _frames(crfints, truth), strict=True)):
         good = (before & _DO_NOT_USE) == 0
         flagged = (after & _OUTLIER) != 0
-        here = struck[np.searchsorted(struck, i * ny * nx) : np.searchsorted(struck, (i + 1) * ny * nx)] - i * ny * nx
+        here, hit = (_of_integration(numbers, i, ny * nx) for numbers in (struck, bright_ones))
         for key in here:
             number = int(key) + i * ny * nx
             if number in known and good.flat[key]:
                 found[number] = bool(flagged.flat[key])
         free = good & ~unsteady
         free.flat[here] = False
-        name = PLACES[place[i]]
-        counts[f"false_{name}"] += float((flagged & free).sum())
-        counts[f"expect_{name}"] += by_noise * float(free.sum())
+        near = _touching(hit, (ny, nx))
+        for name, mine, chance in ((PLACES[place[i]], free & ~near, by_noise), (BESIDE, free & near, beside)):
+            counts[f"false_{name}"] += float((flagged & mine).sum())
+            counts[f"expect_{name}"] += chance * float(mine.sum())
     for level in levels:
         bright = [number for number in found if rays[number] > level]
         counts[f"rays_{level:g}"] = float(len(bright))
         counts[f"found_{level:g}"] = float(sum(found[number] for number in bright))
     return counts
+
+
+def _of_integration(numbers: np.ndarray, i: int, size: int) -> np.ndarray:
+    """Return which samples of an integration are among rising numbers."""
+    return numbers[np.searchsorted(numbers, i * size) : np.searchsorted(numbers, (i + 1) * size)] - i * size
+
+
+def _touching(flat: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the samples of a frame that touch one of some."""
+    wide = np.zeros((shape[0] + 2, shape[1] + 2), bool)
+    y, x = np.divmod(flat, shape[1])
+    for dy in range(3):
+        for dx in range(3):
+            wide[y + dy, x + dx] = True
+    return wide[1:-1, 1:-1]
 
 
 def _frames(paths: Sequence[Path], truth: Mapping[str, Any]) -> Iterator[np.ndarray]:
@@ -125,8 +151,8 @@ def _frames(paths: Sequence[Path], truth: Mapping[str, Any]) -> Iterator[np.ndar
                 yield frame
 
 
-def _cosmic_rays(truth: Mapping[str, Any], members: Sequence[Path]) -> tuple[np.ndarray, dict[int, float]]:
-    """Return the numbers of struck samples, rising, and the true sigma of those that are peaks of a particle."""
+def _cosmic_rays(truth: Mapping[str, Any], members: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, dict[int, float]]:
+    """Return the numbers of struck samples, of those above 3 sigma, rising, and the true sigma of particles' peaks."""
     ny, nx = truth["reference"].shape
     place = tuple(truth[f"cosmic_ray_{axis}"].astype(np.int64) for axis in ("integration", "y", "x"))
     sigma = np.nan_to_num(truth["cosmic_ray_amplitude"]) / _noise(place, truth, members)
@@ -137,8 +163,11 @@ def _cosmic_rays(truth: Mapping[str, Any], members: Sequence[Path]) -> tuple[np.
     for step in (-nx - 1, -nx, -nx + 1, -1, 1, nx - 1, nx, nx + 1):
         at = np.clip(np.searchsorted(number, number + step), 0, max(len(number) - 1, 0))
         peak &= ~((number[at] == number + step) & (sigma[at] > sigma)) if len(number) else peak
-    struck = number[sigma > _STRUCK]
-    return struck, dict(zip(number[peak].tolist(), sigma[peak].tolist(), strict=True))
+    return (
+        number[sigma > _STRUCK],
+        number[sigma > _HIT],
+        dict(zip(number[peak].tolist(), sigma[peak].tolist(), strict=True)),
+    )
 
 
 def _noise(place: tuple[np.ndarray, ...], truth: Mapping[str, Any], members: Sequence[Path]) -> np.ndarray:

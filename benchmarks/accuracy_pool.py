@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from accuracy_flags import PLACES
+from accuracy_flags import COUNTED
 
 BOUNDS: dict[str, dict[str, float]] = {
     "nominal": {"out": 1.05, "optimal": 1.02, "edge": 1.1, "mean": 0.1, "low": 0.93, "high": 1.07, "found_8": 0.995,
@@ -126,7 +126,7 @@ def _chi2(sums: Mapping[str, list[float]], name: str, bounds: Mapping[str, float
 def failures(row: Mapping[str, Any], kind: str, optimal: bool) -> list[str]:
     """Return the names of what does not hold."""
     names = [name for name, figure in figures(row, kind, optimal).items() if figure.holds is False]
-    return names + [f"false flags: {place}" for place in PLACES if not false_flags(row["sums"], place, kind)[2]]
+    return names + [f"false flags: {place}" for place in COUNTED if not false_flags(row["sums"], place, kind)[2]]
 
 
 def _below(value: float, error: float, bound: float) -> Figure:

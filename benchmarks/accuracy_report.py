@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from accuracy_flags import PLACES
+from accuracy_flags import COUNTED
 from accuracy_pool import failures, false_flags, figures
 
 _HEAD = (
     "scene", "program", "seeds", "out of transit", "ingress, egress", "chi2, out of transit", "pull: mean", "pull: std",
-    "rays > 8", "rays > 6", "false flags: " + ", ".join(PLACES), "chi2, channels", "shifts fitted",
+    "rays > 8", "rays > 6", "false flags: " + ", ".join(COUNTED), "chi2, channels", "shifts fitted",
 )  # fmt: skip
 _ORDER = (
     "tso3", "optimal", "tso3 in the box", "archive", "jwst", "reference", "reference, optimal", "reference in the box",
@@ -73,7 +73,7 @@ def _line(name: str, program: str, row: Mapping[str, Any], mark: str) -> str:
     cells += [found["out"].text(), found["edge"].text(2), found["chi2 out"].text(2)]
     cells += [found["pull mean"].text(2), found["pull std"].text(2)]
     cells += [found["found 8"].text(4), found["found 6"].text(4)]
-    counts = [false_flags(row["sums"], place, row["set"]) for place in PLACES]
+    counts = [false_flags(row["sums"], place, row["set"]) for place in COUNTED]
     cells.append(", ".join((f"{n:.0f}" if ok else f"**{n:.0f}**") + f" ({e:.1f})" for n, e, ok in counts))
     if row["failed"]:
         cells[2] += f" ({len(row['failed'])} ended in an error)"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accuracy_flags import PLACES
+from accuracy_flags import COUNTED
 from accuracy_pool import Figure, add, false_flags, figures
 from accuracy_rounds import scratch_folder, unheard
 from accuracy_rows import version
@@ -62,7 +62,12 @@ ALTERNATIVES = (
     _one("outlier_detection", "method", "sigma_clip", "prism", _GRATING, _IMAGE),
     _one("outlier_detection", "snr", 4.0, "prism", _GRATING, "mrs"),
     _one("outlier_detection", "snr", 6.0, "prism", _GRATING, "mrs"),
-    _one("outlier_detection", "snr_beside", None, "lrs", "mrs"),
+    _one("outlier_detection", "snr_around", None, "lrs", "mrs"),
+    Alternative(
+        "outlier_detection.snr_beside = None, outlier_detection.snr_around = None",
+        {"outlier_detection": {"snr_beside": None, "snr_around": None}},
+        ("lrs", "mrs"),
+    ),
     _one("survey", "n_sample", 32, "prism", _IMAGE),
     _one("survey", "n_pairs", 0, _LINES, "nircam grism"),
     _one("residual_background", "background", "row", _LINES, "nircam grism"),
@@ -124,7 +129,7 @@ def line(scene: str, name: str, row: Mapping[str, Any], kind: str) -> str:
     """Return a row of the table."""
     found = figures(row, kind, False)
     cells = [Figure(found[each].value, found[each].error).text(4 if each == "found 6" else 2) for each in _MEASURES]
-    counts = [false_flags(row["sums"], place, kind)[:2] for place in PLACES]
+    counts = [false_flags(row["sums"], place, kind)[:2] for place in COUNTED]
     flags = f"{sum(n for n, _ in counts):.0f} ({sum(e for _, e in counts):.1f})"
     failed = f" ({len(row['failed'])} ended in an error)" if row["failed"] else ""
     cells = [cells[0], *cells[1:], flags]

@@ -26,7 +26,7 @@ from accuracy_light import Light, judge, read_light
 from accuracy_seed import QUIETLY, UNJUDGED, with_channels
 from scenes import Scene, load
 
-_ONLY_MARKED = {"outlier_detection": {"snr": 1000.0, "snr_beside": None}}
+_ONLY_MARKED = {"outlier_detection": {"snr": 1000.0, "snr_beside": None, "snr_around": None}}
 _DO_NOT_USE = 1
 _APERTURE = {"image": 4.0, "spectrum": 5}
 """Radius, and rows on either side of the brightest, that are summed [pixel]."""

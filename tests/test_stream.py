@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from tso3.core.beside import settle
+from tso3.core.beside import BesideRule, settle
 from tso3.core.median import window_bounds
 from tso3.core.outliers import flag_outliers
 from tso3.io.exposure import read_observation
@@ -112,8 +112,8 @@ def test_equal_to_the_whole_stack_at_once(stack, exposure, name):
     if name == "default":
         frame_bad = (stack["DQ"] & 1).astype(bool) | ~np.isfinite(stack["SCI"])
         lo, hi = window_bounds(N_INT, 25, "shrink")
-        found = flag_outliers(stack["SCI"], stack["ERR"], frame_bad, lo, hi, snr=5.0, suspect_snr=4.0)
-        outlier = settle(found.level)
+        found = flag_outliers(stack["SCI"], stack["ERR"], frame_bad, lo, hi, snr=5.0, grades=True)
+        outlier = settle(found.level, BesideRule.of(4.0, 3.0))
         assert outlier.sum() > found.outlier.sum() + 20
     else:
         outlier = np.zeros(bad.shape, bool)

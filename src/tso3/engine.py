@@ -112,7 +112,7 @@ class Footprint:
         Bytes per pixel of an integration of the block itself that are read to find its outliers; 0 if tiles must be
         finished one by one.
     border_rows : int
-        Rows beside a tile that is finished by itself which are read with it, one at a time: 0 or 1.
+        Rows beside a tile that is finished by itself which are read with it, those of one side at a time.
     """
 
     ny: int

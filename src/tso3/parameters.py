@@ -73,6 +73,9 @@ class OutlierDetection(StepParameters):
     snr_beside: float | None = Field(4.0, gt=0, allow_inf_nan=False, json_schema_extra={"unit": "ERR"})
     """Threshold, upwards only, of a sample that touches an outlier in its integration: a cosmic ray leaves charge in
     the pixels around. None: as elsewhere (the archive). Without effect with sigma_clip."""
+    snr_around: float | None = Field(3.0, gt=0, allow_inf_nan=False, json_schema_extra={"unit": "sigma"})
+    """Where all samples that touch an outlier are together brighter by more than this, those above 2 ERR are outliers
+    as well. None: never (the archive). Without effect with sigma_clip."""
     rolling_window_width: int = Field(25, ge=0, json_schema_extra={"unit": "integrations"})
     """Full width of the time window; 0, 1 or at least n_int: one static median of the whole span."""
     maxiters: int = Field(3, ge=1)
@@ -421,6 +424,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "method": "rolling_median",
             "maxiters": 1,
             "snr_beside": None,
+            "snr_around": None,
             "edges": "repeat",
             "span": "segment",
             "nan_policy": "propagate",

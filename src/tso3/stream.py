@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tso3.core.beside import Settled, Settling, settle
+from tso3.core.beside import CONTEXT, Settled, Settling, settle
 from tso3.core.block import Block
 from tso3.core.outliers import OutlierResult
 from tso3.engine import BlockPlan, Footprint, plan_blocks, run_blocks
@@ -206,7 +206,7 @@ class ExposureStream:
         self._kept = names
         self._pool = _BlockPool(names, 1)
         self._levels = _BlockPool({"level": np.uint8}, 1)
-        self._beside = self.outliers is not None and self.outliers.suspect_snr is not None
+        self._beside = None if self.outliers is None else self.outliers.beside
         self._kept_bytes = sum(np.dtype(kind).itemsize for kind in names.values())
         self._part_bytes = _PART_BYTES
         self._scratch = _Scratch()
@@ -244,7 +244,7 @@ class ExposureStream:
             result_bytes=result_bytes,
             fixed_bytes=fixed_bytes + workers * 2 * self._part_bytes,  # twice: a part has at least one row
             judge_bytes=_RAW_FRAME_BYTES + median_bytes if self.outliers is not None and self.writer is not None else 0,
-            border_rows=int(self._beside),
+            border_rows=CONTEXT if self._beside is not None else 0,
         )
         return plan_blocks(
             self.exposure.segment_bounds[segments],
@@ -332,7 +332,7 @@ class ExposureStream:
         start, stop = piece.start, piece.stop
         raw = self._read(start, stop, slice(0, self.exposure.ny), (*_FRAME_PLANES, *self.variances))
         level, frame = whole.level_of(start, stop), Place(0, self.exposure.ny, 0)
-        outlier = settle(level) if self._beside else level.view(np.bool_)
+        outlier = level.view(np.bool_) if self._beside is None else settle(level, self._beside)
         if self.notes is not None:
             self.notes.add(start, frame, outlier)
         self.counts.n_outlier[start:stop] += _numbers(outlier)
@@ -379,23 +379,26 @@ class ExposureStream:
         if self.outliers is None:
             known = self.known
             yield from ((place, None if known is None else known.marked(start, stop, place)) for place in parts)
-        elif not self._beside:
+        elif self._beside is None:
             yield from ((place, self._judge(raw, place, span, writer).level.view(np.bool_)) for place in parts)
         else:
-            settling = Settling(rows.start, self._border(rows.start - 1, span))
+            before = self._border(slice(rows.start - CONTEXT, rows.start), span)
+            settling = Settling(rows.start, before, self._beside)
             for place in parts:
                 settled = settling.add(self._judge(raw, place, span, writer).level)
                 yield from (_placed(each, rows) for each in settled)
-            yield from (_placed(each, rows) for each in settling.close(self._border(rows.stop, span)))
+            after = self._border(slice(rows.stop, rows.stop + CONTEXT), span)
+            yield from (_placed(each, rows) for each in settling.close(after))
 
-    def _border(self, row: int, span: tuple[int, int, int]) -> NDArray[np.uint8] | None:
-        """Return the levels of the row next to a tile, which another tile marks; None outside the frame."""
-        if not 0 <= row < self.exposure.ny:
+    def _border(self, rows: slice, span: tuple[int, int, int]) -> NDArray[np.uint8] | None:
+        """Return the levels of rows next to a tile, which another tile marks; None outside the frame."""
+        low, high = max(rows.start, 0), min(rows.stop, self.exposure.ny)
+        if low >= high:
             return None
         first, start, stop = span
         _, last = self.reach(start, stop)
-        raw = self._read(first, last, slice(row, row + 1), _FRAME_PLANES, "border ")
-        return self._judge(raw, Place(0, 1, row), span, None).level
+        raw = self._read(first, last, slice(low, high), _FRAME_PLANES, "border ")
+        return self._judge(raw, Place(0, high - low, low), span, None).level
 
     def _judge(
         self, raw: RawPlanes, place: Place, span: tuple[int, int, int], writer: PlaneWriter | None

@@ -219,9 +219,9 @@ def test_mistakes_are_named():
     lo, hi = window_bounds(5, 3)
     with pytest.raises(ValueError, match="same three axes"):
         flag_outliers(data, err[:2], mask, lo, hi, snr=5.0)
-    with pytest.raises(ValueError, match="all must be positive"):
+    with pytest.raises(ValueError, match="both must be positive"):
         flag_outliers(data, err, mask, lo, hi, snr=0.0)
-    with pytest.raises(ValueError, match="all must be positive"):
+    with pytest.raises(ValueError, match="both must be positive"):
         flag_outliers(data, err, mask, lo, hi, snr=5.0, maxiters=0)
     with pytest.raises(ValueError, match="3:9 are not within the 5"):
         flag_outliers(data, err, mask, lo, hi, snr=5.0, start=3, stop=9)

@@ -38,13 +38,13 @@ class ClipRule(NamedTuple):
     What is clipped.
 
     A sample is too far from a median if it deviates by more than ``snr`` times its error; a clipping that would leave
-    fewer than ``need`` samples is not made. ``suspect_snr`` decides which samples would be outliers beside one.
+    fewer than ``need`` samples is not made. ``grades``: whether it is told how far other samples deviate.
     """
 
     need: int
     snr: Any
     maxiters: int
-    suspect_snr: Any
+    grades: Any
 
 
 @inner

@@ -15,13 +15,16 @@ from tso3.core._lanes import LANES, Lanes, copy_row, inner, make_lanes, median_r
 from tso3.core._planes import Array, Place, flatten, merge_rows
 from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
 
-__all__ = ["OUTLIER", "SUSPECT", "OutlierResult", "flag_outliers"]
+__all__ = ["GRADES_PER_SIGMA", "GRADE_ZERO", "OUTLIER", "OutlierResult", "flag_outliers", "grade"]
 
-OUTLIER, SUSPECT = 1, 2
-"""What a sample is, beside 0: too far from its median; or far enough to be one where it touches an outlier."""
+OUTLIER = 1
+"""What a sample is that lies too far from its median."""
+GRADE_ZERO, GRADES_PER_SIGMA = 98, 16
+"""The grade of a sample that is less than a sixteenth of its error above its median; how grades go on from there."""
 
 _ZERO = np.float32(0.0)
-_NEVER = np.float32(np.inf)
+_LOWEST, _HIGHEST = np.float32(2), np.float32(255)
+_ZERO_GRADE, _STEPS = np.float32(GRADE_ZERO), np.float32(GRADES_PER_SIGMA)
 _FEW = 8
 """Where at most one sample in so many needs a closer look, medians are taken for these alone."""
 
@@ -34,8 +37,8 @@ class OutlierResult:
     Attributes
     ----------
     level : ndarray of uint8, shape (n_int, ny, nx)
-        `OUTLIER` where a sample lies too far from the median of its window, `SUSPECT` where it would if it touched an
-        outlier (see `tso3.core.beside`), else 0.
+        `OUTLIER` where a sample lies too far from the median of its window; else 0, or, where grades were asked for,
+        how far it lies above or below it (`grade`), and 0 where that is not known.
     median : ndarray of float, shape (n_int, ny, nx), or None
         What the samples were compared with, in the unit of the data; NaN where it is unknown. None if not kept.
     n_flagged : ndarray of int64, shape (n_int,)
@@ -50,6 +53,30 @@ class OutlierResult:
     def outlier(self) -> NDArray[np.bool_]:
         """True where a sample is an outlier by itself, shape (n_int, ny, nx)."""
         return self.level == OUTLIER
+
+
+def grade(deviation: float) -> int:
+    """
+    Return the grade of a sample that is no outlier.
+
+    Parameters
+    ----------
+    deviation : float
+        From the median of its window, in units of its error.
+
+    Returns
+    -------
+    grade : int
+        16 steps for each unit, rounded down; from 2 (-6 and below) to 255 (9.8 and above).
+
+    Examples
+    --------
+    >>> from tso3.core.outliers import grade
+    >>> grade(0.0), grade(-0.01), grade(4.0), grade(-9.0), grade(99.0)
+    (98, 97, 162, 2, 255)
+    """
+    step = int(np.floor(deviation * GRADES_PER_SIGMA)) + GRADE_ZERO
+    return min(max(step, int(_LOWEST)), int(_HIGHEST))
 
 
 def flag_outliers(
@@ -67,7 +94,7 @@ def flag_outliers(
     stop: int | None = None,
     flag_masked: bool = False,
     keep_median: bool = True,
-    suspect_snr: float | None = None,
+    grades: bool = False,
 ) -> OutlierResult:
     """
     Return the samples that deviate from the median of their time window by more than `snr` times their error.
@@ -101,9 +128,9 @@ def flag_outliers(
         Compare masked samples too, as the archive does; a NaN is never an outlier.
     keep_median : bool
         Return the medians; without them the memory of a call is one byte per sample.
-    suspect_snr : float, optional
-        Samples that exceed their median by more than so many of their errors are `SUSPECT`; by default none is. A
-        cosmic ray adds light, so those below their median are not.
+    grades : bool
+        Tell of samples that are no outliers how far they lie from their median, for `tso3.core.beside`; 0 for those
+        that are bad, or have no median.
 
     Returns
     -------
@@ -136,8 +163,8 @@ def flag_outliers(
     """
     if data.ndim != 3 or err.shape != data.shape or mask.shape != data.shape:
         raise ValueError(f"data {data.shape}, err {err.shape} and mask {mask.shape} must have the same three axes")
-    if maxiters < 1 or not snr > 0 or not (suspect_snr is None or suspect_snr > 0):
-        raise ValueError(f"snr is {snr}, suspect_snr {suspect_snr} and maxiters {maxiters}; all must be positive")
+    if maxiters < 1 or not snr > 0:
+        raise ValueError(f"snr is {snr} and maxiters {maxiters}; both must be positive")
     end = data.shape[0] if stop is None else stop
     if not 0 <= start <= end <= data.shape[0]:
         raise ValueError(f"integrations {start}:{end} are not within the {data.shape[0]} given")
@@ -160,10 +187,10 @@ def flag_outliers(
                 max(rule.fewest, 1),
                 np.float32(snr),
                 int(maxiters),
-                _NEVER if suspect_snr is None else np.float32(suspect_snr),
+                bool(grades),
             ),
             make_lanes(rule.depth, int(np.max(last - first)), rule.dtype),
-            make_sections(len(data), rule.depth, maxiters == 1 and not keep_median and suspect_snr is None),
+            make_sections(len(data), rule.depth, maxiters == 1 and not keep_median and not grades),
             level.reshape(end - start, *rows),
             median.reshape(end - start, *rows) if keep_median else median,
             n_flagged,
@@ -272,7 +299,7 @@ def _compare(planes: Planes, at: Place, n: int, rule: ClipRule, flag_masked: boo
     """Tell which samples of one integration lie too far from `centre`; return the number of outliers."""
     data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat
     d_at, e_at, m_at = np.uint64(at[0]), np.uint64(at[1]), np.uint64(at[2])
-    snr, suspect_snr = rule.snr, rule.suspect_snr
+    snr = rule.snr
     ignored = np.uint8(0 if flag_masked else 255)
     flagged = np.int32(0)
     for lane in range(np.uint64(n)):
@@ -280,7 +307,20 @@ def _compare(planes: Planes, at: Place, n: int, rule: ClipRule, flag_masked: boo
         sigma = err[e_at + lane] if err[e_at + lane] == err[e_at + lane] else _ZERO
         counts = (mask[m_at + lane] & ignored) == 0
         hit = counts & (abs(x - centre[lane]) > snr * sigma)
-        near = counts & (x - centre[lane] > suspect_snr * sigma)
-        level[lane] = 1 if hit else (2 if near else 0)
+        level[lane] = 1 if hit else 0
         flagged = np.int32(flagged + np.int32(hit))
+    if rule.grades:
+        _grade(planes, at, n, ignored, centre, level)
     return flagged
+
+
+@njit(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def _grade(planes: Planes, at: Place, n: int, ignored: Any, centre: Array, level: Array) -> None:
+    """Write the grades of the samples of one integration that are no outliers and count."""
+    data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat
+    d_at, e_at, m_at = np.uint64(at[0]), np.uint64(at[1]), np.uint64(at[2])
+    for lane in range(np.uint64(n)):
+        step = (data[d_at + lane] - np.float32(centre[lane])) / err[e_at + lane] * _STEPS + _ZERO_GRADE
+        known = ((mask[m_at + lane] & ignored) == 0) & (step == step)
+        step = (step if step < _HIGHEST else _HIGHEST) if step > _LOWEST else _LOWEST
+        level[lane] = level[lane] if level[lane] == 1 else (np.uint8(step) if known else np.uint8(0))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tso3.core.beside import BesideRule
 from tso3.core.median import window_bounds
 from tso3.core.outliers import OutlierResult, flag_outliers
 from tso3.core.sigma_clip import ClippedSeries, flag_by_scatter, flag_far
@@ -166,10 +167,12 @@ class OutlierPlan:
     series: tuple[tuple[int, ClippedSeries], ...] = ()
 
     @property
-    def suspect_snr(self) -> float | None:
-        """Deviation, in units of the error, from which a sample that touches an outlier is one; None: as elsewhere."""
-        asked = self.parameters.snr_beside
-        return None if asked is None or self.parameters.method == "sigma_clip" else asked
+    def beside(self) -> BesideRule | None:
+        """When a sample that touches an outlier is one; None: when any other sample is."""
+        alone, around = self.parameters.snr_beside, self.parameters.snr_around
+        if self.parameters.method == "sigma_clip" or (alone is None and around is None):
+            return None
+        return BesideRule.of(alone, around)
 
     @property
     def whole_series(self) -> bool:
@@ -339,7 +342,7 @@ def run(
         start=start - first,
         stop=stop - first,
         keep_median=parameters.save_intermediate_results,
-        suspect_snr=plan.suspect_snr,
+        grades=plan.beside is not None,
     )
     if plan.judge is not None and result.median is not None:
         subtract_terms(plan.judge.template.images[:, tile], -plan.judge.coefficients[start:stop], result.median)

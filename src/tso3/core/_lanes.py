@@ -28,6 +28,7 @@ __all__ = [
     "Lanes",
     "copy_row",
     "inner",
+    "inner_dividing",
     "make_lanes",
     "median_row",
     "search_row",
@@ -55,6 +56,13 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 def inner(function: Kernel) -> Kernel:
     """Compile a function that only compiled code calls: a way in from Python would take longer than the function."""
     options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Kernel = njit(cache=True, nogil=True, **options)(function)
+    return compiled
+
+
+def inner_dividing(function: Kernel) -> Kernel:
+    """Compile like `inner` a function that may divide by zero: the result is infinite or NaN, as numpy has it."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
     compiled: Kernel = njit(cache=True, nogil=True, **options)(function)
     return compiled
 

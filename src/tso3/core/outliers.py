@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tso3.core._clip import ClipRule, Planes, clip_marked, forget_thresholds, mark_suspects, note_thresholds
 from tso3.core._inside import Sections, judge_open, make_sections, mark_open, note_sections
-from tso3.core._lanes import LANES, Lanes, copy_row, inner, make_lanes, median_row, search_row, seek
+from tso3.core._lanes import LANES, Lanes, copy_row, inner, inner_dividing, make_lanes, median_row, search_row, seek
 from tso3.core._planes import Array, Place, flatten, merge_rows
 from tso3.core.median import Bounds, NanPolicy, check_bounds, sample_rule
 
@@ -314,7 +314,7 @@ def _compare(planes: Planes, at: Place, n: int, rule: ClipRule, flag_masked: boo
     return flagged
 
 
-@njit(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@inner_dividing
 def _grade(planes: Planes, at: Place, n: int, ignored: Any, centre: Array, level: Array) -> None:
     """Write the grades of the samples of one integration that are no outliers and count."""
     data, err, mask = planes.data.flat, planes.err.flat, planes.mask.flat

@@ -32,7 +32,7 @@ are pooled over the seeds, ± one standard error. **Bold**: off its bound by mor
 
 
 _OLD = " †"
-_MARKED = "† measured with other code than most of the rows; see the end of the page.\n"
+_MARKED = "† measured with other code than most rows of the default preset; see the end of the page.\n"
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -102,8 +102,9 @@ def _all(rows: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _newest(rows: Mapping[str, Any]) -> str:
-    """Return the version of the code that most rows were measured with last."""
-    codes = [row["code"] for row in _all(rows) if row.get("commit")] or [row["code"] for row in _all(rows)]
+    """Return the version of the code that most rows of the default preset were measured with last."""
+    ours = [programs["tso3"] for programs in rows.values() if "tso3" in programs] or _all(rows)
+    codes = [row["code"] for row in ours if row.get("commit")] or [row["code"] for row in ours]
     return max(codes, key=codes.count, default="")
 
 

@@ -70,7 +70,7 @@ class OutlierDetection(StepParameters):
     )
     """Threshold in units of ERR (sigma_clip: of the pixel's own scatter); of the archive's "5.0 4.0" the first
     counts."""
-    snr_beside: float | None = Field(4.0, gt=0, allow_inf_nan=False, json_schema_extra={"unit": "ERR"})
+    snr_beside: float | None = Field(4.0, gt=0, le=9, allow_inf_nan=False, json_schema_extra={"unit": "ERR"})
     """Threshold, upwards only, of a sample that touches an outlier in its integration: a cosmic ray leaves charge in
     the pixels around. None: as elsewhere (the archive). Without effect with sigma_clip."""
     snr_around: float | None = Field(3.0, gt=0, allow_inf_nan=False, json_schema_extra={"unit": "sigma"})
